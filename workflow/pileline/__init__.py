@@ -1,0 +1,1 @@
+"""Pileline: raw text to an evaluated language model, one parameterized notebook a stage."""

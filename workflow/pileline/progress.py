@@ -1,0 +1,73 @@
+"""Progress: a line every few seconds, readable in a log, a terminal and a notebook alike.
+
+    with Progress("reading", total=29_000_000, unit="B") as progress:
+        for document in documents:
+            progress.add(len(document))
+
+A bar that redraws itself needs a terminal; a stage runs in a kernel whose output goes to a log that
+somebody follows. So progress is whole lines, few enough that an executed notebook stays small.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def readable(number: float, unit: str = "") -> str:
+    """A number for people: 1234567 and "B" give "1.2 MB"; without a unit "1.2M"."""
+    for size, prefix in _UNITS:
+        if abs(number) >= size:
+            return (
+                f"{number / size:.1f} {prefix}{unit}" if unit == "B" else f"{number / size:.1f}{prefix} {unit}".strip()
+            )
+    return f"{number:.0f} {unit}".strip()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Counts work done and prints a line at most every `every` seconds, and one at the end.
+
+    `unit` is what is counted ("B", "documents", "steps", "tokens"); with `total` the line has the share
+    done and the time left. `note` of the last `add` is printed behind.
+    """
+
+    def __init__(self, what: str, total: float | None = None, unit: str = "", every: float = 5.0) -> None:
+        self.what, self.total, self.unit, self.every = what, total, unit, every
+        self.done = 0.0
+        self._note = ""
+        self._start = self._printed = time.monotonic()
+
+    def add(self, amount: float, note: str = "") -> None:
+        """Count `amount` more."""
+        self.done += amount
+        self._note = note
+        now = time.monotonic()
+        if now - self._printed >= self.every:
+            self._printed = now
+            print(self._line(now - self._start), flush=True)
+
+    def _line(self, seconds: float) -> str:
+        rate = self.done / max(seconds, 1e-9)
+        parts = [f"{self.what}: {readable(self.done, self.unit)}"]
+        if self.total:
+            parts.append(f"of {readable(self.total, self.unit)} ({100 * self.done / self.total:.0f} %)")
+        parts.append(f"in {clock(seconds)}, {readable(rate, self.unit)}/s")
+        if self.total and rate > 0 and self.done < self.total:
+            parts.append(f"{clock((self.total - self.done) / rate)} left")
+        return " ".join(parts) + (f" | {self._note}" if self._note else "")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        seconds = time.monotonic() - self._start
+        print(("stopped at " if kind else "") + self._line(seconds), flush=True)
