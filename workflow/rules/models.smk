@@ -1,0 +1,92 @@
+# Models: trained on shards, scored on the common holdout, used for a task.
+
+
+# Train a model; its kind is found by name, so the code of that kind alone is part of the fingerprint.
+rule train_model:
+    input:
+        notebook=ancient("notebooks/07_train.ipynb"),
+        manifests=[
+            "results/shards/{corpus}/{tokenizer}/manifest.json",
+            "results/tokenizers/{corpus}/{tokenizer}/manifest.json",
+        ],
+    output:
+        manifest="results/models/{corpus}/{tokenizer}/{model}/manifest.json",
+        run="results/models/{corpus}/{tokenizer}/{model}/run.json",
+    log:
+        text="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.log",
+        notebook="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.ipynb",
+    params:
+        *line.code("train"),
+        model_code=line.model_code,
+        settings=line.settings("train"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: line.model_threads
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+        gpu=1,
+    shell:
+        RUN
+
+
+# Bits per byte of the holdout, by source, and samples of the model's own text.
+rule evaluate_model:
+    input:
+        notebook=ancient("notebooks/08_evaluate.ipynb"),
+        manifests=[
+            "results/models/{corpus}/{tokenizer}/{model}/manifest.json",
+            "results/tokenizers/{corpus}/{tokenizer}/manifest.json",
+        ],
+        holdout=line.holdout,
+    output:
+        manifest="results/evaluations/{corpus}/{tokenizer}/{model}/manifest.json",
+        run="results/evaluations/{corpus}/{tokenizer}/{model}/run.json",
+        documents="results/evaluations/{corpus}/{tokenizer}/{model}/documents.parquet",
+    log:
+        text="results/logs/evaluations/{corpus}/{tokenizer}/{model}/08_evaluate.log",
+        notebook="results/logs/evaluations/{corpus}/{tokenizer}/{model}/08_evaluate.ipynb",
+    params:
+        *line.code("evaluate"),
+        model_code=line.model_code,
+        settings=line.settings("evaluate"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: line.model_threads
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+    shell:
+        RUN
+
+
+# A downstream task on the model's features, against baselines that know nothing of language models.
+rule solve_task:
+    input:
+        notebook=ancient("notebooks/09_task.ipynb"),
+        manifests=[
+            "results/models/{corpus}/{tokenizer}/{model}/manifest.json",
+            "results/tokenizers/{corpus}/{tokenizer}/manifest.json",
+        ],
+        labelled=line.labelled,
+    output:
+        manifest="results/tasks/{corpus}/{tokenizer}/{model}/{task}/manifest.json",
+        run="results/tasks/{corpus}/{tokenizer}/{model}/{task}/run.json",
+        predictions="results/tasks/{corpus}/{tokenizer}/{model}/{task}/predictions.parquet",
+    log:
+        text="results/logs/tasks/{corpus}/{tokenizer}/{model}/{task}/09_task.log",
+        notebook="results/logs/tasks/{corpus}/{tokenizer}/{model}/{task}/09_task.ipynb",
+    params:
+        *line.code("task"),
+        model_code=line.model_code,
+        settings=line.settings("task"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: line.model_threads
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+    shell:
+        RUN

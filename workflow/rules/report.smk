@@ -1,0 +1,27 @@
+# The report: it reads the manifests and run records of all stages, and nothing else of them.
+
+
+# Render the report, and a page for every executed notebook.
+rule render_report:
+    input:
+        notebook=ancient("notebooks/10_report.ipynb"),
+        manifests=line.finished,
+    output:
+        manifest="results/report/manifest.json",
+        run="results/report/run.json",
+        index="results/report/index.html",
+    log:
+        text="results/logs/report/10_report.log",
+        notebook="results/logs/report/10_report.ipynb",
+    params:
+        *line.code("report"),
+        *line.templates(),
+        settings=line.settings("report"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        RUN

@@ -1,0 +1,53 @@
+# Tokens: a tokenizer learned from a corpus, and the corpus as shards of token ids.
+
+
+# Learn the pieces from a sample of the mixed training text.
+rule train_tokenizer:
+    input:
+        notebook=ancient("notebooks/05_tokenizer.ipynb"),
+        manifests=["results/corpora/{corpus}/manifest.json"],
+    output:
+        manifest="results/tokenizers/{corpus}/{tokenizer}/manifest.json",
+        run="results/tokenizers/{corpus}/{tokenizer}/run.json",
+        model="results/tokenizers/{corpus}/{tokenizer}/tokenizer.model",
+    log:
+        text="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.log",
+        notebook="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.ipynb",
+    params:
+        *line.code("tokenizer"),
+        settings=line.settings("tokenizer"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    shell:
+        RUN
+
+
+# Encode the corpus once, into Arrow files that training maps into memory.
+rule write_shards:
+    input:
+        notebook=ancient("notebooks/06_shards.ipynb"),
+        manifests=[
+            "results/corpora/{corpus}/manifest.json",
+            "results/tokenizers/{corpus}/{tokenizer}/manifest.json",
+        ],
+    output:
+        manifest="results/shards/{corpus}/{tokenizer}/manifest.json",
+        run="results/shards/{corpus}/{tokenizer}/run.json",
+    log:
+        text="results/logs/shards/{corpus}/{tokenizer}/06_shards.log",
+        notebook="results/logs/shards/{corpus}/{tokenizer}/06_shards.ipynb",
+    params:
+        *line.code("shards"),
+        settings=line.settings("shards"),
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=120,
+    shell:
+        RUN
