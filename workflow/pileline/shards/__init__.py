@@ -1,0 +1,10 @@
+"""Shards: a corpus as tokens on disk, in Arrow files that training maps into memory.
+
+`write` makes them; `open_shards` checks and maps them; `Loader` draws batches. The idea: the tokens of all
+documents of a split are one long stream, and a batch is a function of the seed and the step alone.
+"""
+
+from pileline.shards.loader import Loader, ShardSet, TokenStream, open_shards
+from pileline.shards.write import DEFAULTS, ShardError, Written, write
+
+__all__ = ["DEFAULTS", "Loader", "ShardError", "ShardSet", "TokenStream", "Written", "open_shards", "write"]
