@@ -67,7 +67,8 @@ def _filling_defaults() -> Any:
                     value.setdefault(name, copy.deepcopy(entry["default"]))
         yield from original(validator, schemas, value, parent)
 
-    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"properties": properties})
+    extend: Any = jsonschema.validators.extend
+    return extend(jsonschema.Draft202012Validator, {"properties": properties})
 
 
 def _schema_problems(value: Any, part: Settings, where: str) -> Iterator[str]:
@@ -100,8 +101,6 @@ def _message(error: Any, place: str) -> Iterator[str]:
         case "pattern":
             about = error.schema.get("description", f"of the form {error.validator_value}")
             yield f"{place}: should be {about}, found {error.instance!r}"
-        case "propertyNames":
-            yield f"{place}: a name may hold letters, digits, '-', '_' and '.', found {error.instance!r}"
         case _:
             about = error.schema.get("description", "")
             yield f"{place}: {error.message}" + (f" ({about})" if about else "")

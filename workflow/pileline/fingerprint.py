@@ -123,10 +123,10 @@ def _closure(names: set[str]) -> tuple[dict[str, Path], set[str]]:
 
 
 @cache
-def pins(lock: Path = LOCK) -> dict[str, str]:
+def pins() -> dict[str, str]:
     """The lock file's pins: normalized distribution name to its `name==version`."""
     found = {}
-    for line in lock.read_text(encoding="utf-8").splitlines():
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
         match = re.match(r"([A-Za-z0-9._-]+)==([^\s;#]+)", line)
         if match:
             name = re.sub(r"[-_.]+", "-", match[1]).lower()

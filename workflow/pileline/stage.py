@@ -109,7 +109,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
     """Run the notebook; raise `StageError` for a failing cell, a dead kernel and a kernel that will not start."""
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from nbformat.v4 import new_output
+    from nbformat import from_dict
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
 
@@ -128,7 +128,8 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
                 cell = nb_man.nb.cells[index]
                 deaths.append(_first_line(cell.source))
                 # papermill would mark the cell as completed; the executed notebook should show what happened.
-                cell.outputs.append(new_output("error", ename="DeadKernelError", evalue=str(error), traceback=[]))
+                death = {"output_type": "error", "ename": "DeadKernelError", "evalue": str(error), "traceback": []}
+                cell.outputs.append(from_dict(death))  # type: ignore[no-untyped-call]
                 nb_man.cell_exception(cell, cell_index=index, exception=error)
                 raise
 

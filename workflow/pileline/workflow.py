@@ -6,8 +6,6 @@ alone, since Snakemake does not compare parameters that look at anything else.
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -54,7 +52,7 @@ _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _uni
 
 
 def load(raw: dict[str, Any], files: list[str]) -> Config:
-    """Check the configuration that Snakemake merged from `files` and the command line, and every notebook's parameters."""
+    """Check the configuration that Snakemake merged from `files` and the command line, and the notebooks with it."""
     for file in files:
         yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
     config = check(raw)
@@ -132,8 +130,9 @@ class Workflow:
         pattern = self.config.part("sources", wildcards.source).get("path")
         if pattern is None:
             return []
-        files = glob.glob(os.path.expanduser(pattern), recursive=True)
-        return sorted(file for file in files if os.path.isfile(file))
+        path = Path(pattern).expanduser()
+        start = Path(path.anchor)
+        return sorted(str(file) for file in start.glob(str(path.relative_to(start))) if file.is_file())
 
     def cleaned(self, wildcards: Any) -> list[str]:
         """The manifests of a corpus's cleaned sources."""

@@ -1,0 +1,185 @@
+"""The configuration: what is wrong is said at once, all of it, and what is right is cut in exact slices."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pileline import config as configuration
+from pileline.config import Config, ConfigError, Experiment, check
+from pileline.manifest import canonical_json
+from pileline.workflow import load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    return copy.deepcopy(loaded)
+
+
+def problems(raw: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check(raw)
+    return caught.value.problems
+
+
+def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    assert isinstance(load(raw, ["config.yaml"]), Config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (
+            ["models", "transformer", "layres"],
+            2,
+            "models.transformer: unknown setting 'layres'; did you mean 'layers'?",
+        ),
+        (
+            ["models", "transformer", "layers"],
+            "two",
+            "models.transformer.layers: should be of type integer, found 'two'",
+        ),
+        (["models", "transformer", "kind"], "transfromer", "unknown kind 'transfromer'; did you mean 'transformer'?"),
+        (["corpora", "demo", "recipe"], "slimpyjama", "corpora.demo.recipe: no 'slimpyjama' in recipes; did you mean"),
+        (["corpora", "demo", "mix", "wikipedia-en"], 0, "corpora.demo.mix.wikipedia-en: should be above 0, found 0"),
+        (["corpora", "demo", "mix", "wikipedia-en"], -1.5, "should be above 0, found -1.5"),
+        (["corpora", "demo", "mix", "nowhere"], 1, "corpora.demo.mix: no 'nowhere' in sources"),
+        (["sources", "code", "sha256"], "abc", "sources.code.sha256: should be the file's SHA-256 in 64 hexadecimal"),
+        (["sources", "code", "path"], "x/*", "sources.code: needs exactly one of 'pypi' and 'path'"),
+        (
+            ["sources", "code", "read", "format"],
+            "txt",
+            "sources.code.read.format: unknown format 'txt'; did you mean 'text'",
+        ),
+        (["recipes", "mine"], [{"shrot": {}}], "recipes.mine.0: unknown filter 'shrot'; did you mean 'short'?"),
+        (["recipes", "mine"], [{"short": {"characters": 0}}], "recipes.mine.0.short.characters: should be above 0"),
+        (["tasks", "topic", "source"], "wikipedia", "tasks.topic.source: no 'wikipedia' in sources; did you mean"),
+        (["evaluation", "holdout"], "dmeo", "evaluation.holdout: no 'dmeo' in corpora; did you mean 'demo'?"),
+        (["holdout"], {"validation": 0.5, "test": 0.5}, "leave some to train on"),
+        (["seeds"], 3, "unknown setting 'seeds'; did you mean 'seed'?"),
+        (["sources", "a/b"], {"path": "x", "read": {}}, "sources: should be a name of letters, digits"),
+    ],
+)
+def test_each_mistake_is_named_with_its_place_and_a_way_out(
+    raw: dict[str, Any], path: list[str], value: Any, said: str
+) -> None:
+    place = raw
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    found = problems(raw)
+    assert any(said in problem for problem in found), found
+
+
+def test_all_mistakes_are_collected(raw: dict[str, Any]) -> None:
+    raw["models"]["transformer"]["layres"] = 2
+    raw["corpora"]["demo"]["recipe"] = "nothing"
+    raw["experiments"].append({"corpus": "nowhere", "tokenizer": "bpe*", "model": "ngram"})
+    assert len(problems(raw)) == 3
+
+
+def test_a_missing_part_is_asked_for(raw: dict[str, Any]) -> None:
+    del raw["corpora"]["demo"]["mix"]
+    assert any("corpora.demo: needs 'mix'" in problem for problem in problems(raw))
+
+
+def test_a_key_given_twice_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match="line 2: 'seed' is given twice"):
+        load(raw, [str(file)])
+
+
+def test_experiments_multiply_lists_expand_globs_and_merge_repeats(raw: dict[str, Any]) -> None:
+    raw["experiments"] = [
+        {"corpus": ["demo", "raw"], "tokenizer": "*", "model": "ngram"},
+        {"corpus": "demo", "tokenizer": "*", "model": ["ngram", "ngram"]},
+        {"corpus": "demo", "tokenizer": "*", "model": "ngram", "task": "topic"},
+    ]
+    tokenizers = list(raw["tokenizers"])
+    expected = {Experiment("raw", name, "ngram", None) for name in tokenizers}
+    expected |= {Experiment("demo", name, "ngram", "topic") for name in tokenizers}
+    found = check(raw).experiments
+    assert set(found) == expected
+    assert len(found) == len(expected)
+
+
+def test_defaults_are_filled_in_and_can_be_left_out(raw: dict[str, Any]) -> None:
+    del raw["seed"], raw["holdout"]
+    settings = check(raw).settings
+    assert settings["seed"] == 1
+    assert set(settings["holdout"]) == {"validation", "test"}
+
+
+def all_slices(config: Config) -> dict[str, str]:
+    """Every stage's slice for every experiment, by stage and names, as Snakemake compares them."""
+    slices = {}
+    for folder in config.folders():
+        room, *names = folder.split("/")
+        stage, keys = {
+            "raw": ("download", ["source"]),
+            "clean": ("clean", ["recipe", "source"]),
+            "duplicates": ("deduplicate", ["corpus"]),
+            "corpora": ("mix", ["corpus"]),
+            "tokenizers": ("tokenizer", ["corpus", "tokenizer"]),
+            "shards": ("shards", ["corpus", "tokenizer"]),
+            "models": ("train", ["corpus", "tokenizer", "model"]),
+            "evaluations": ("evaluate", ["corpus", "tokenizer", "model"]),
+            "tasks": ("task", ["corpus", "tokenizer", "model", "task"]),
+        }[room]
+        slices[folder] = canonical_json(config.slice(stage, **dict(zip(keys, names, strict=True))))
+    return slices
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """The rooms whose slices differ between two configurations."""
+    old, new = all_slices(check(before)), all_slices(check(after))
+    return {folder for folder in old.keys() | new.keys() if old.get(folder) != new.get(folder)}
+
+
+def test_a_setting_changes_the_slices_of_its_own_stage_alone(raw: dict[str, Any]) -> None:
+    after = copy.deepcopy(raw)
+    after["sources"]["code"]["read"]["split"] = 999
+    assert changed(raw, after) == {"clean/slimpajama/code", "clean/none/code"}
+    after = copy.deepcopy(raw)
+    after["sources"]["code"]["title"] = "Other words"
+    assert changed(raw, after) == set()
+
+
+def test_the_order_of_keys_means_nothing(raw: dict[str, Any]) -> None:
+    def reversed_keys(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reversed_keys(value[key]) for key in reversed(value)}
+        return [reversed_keys(item) for item in value] if isinstance(value, list) else value
+
+    assert changed(raw, reversed_keys(raw)) == set()
+
+
+def test_swapped_values_change_the_slice(raw: dict[str, Any]) -> None:
+    after = copy.deepcopy(raw)
+    minhash = after["deduplications"]["minhash"]
+    minhash["bands"], minhash["rows"] = minhash["rows"], minhash["bands"]
+    assert changed(raw, after) == {"duplicates/demo"}
+
+
+def test_an_experiment_of_existing_parts_leaves_every_existing_slice_alone(raw: dict[str, Any]) -> None:
+    after = copy.deepcopy(raw)
+    after["deduplications"].setdefault("exact", {"kind": "exact"})
+    after["corpora"]["exact"] = {**after["corpora"]["demo"], "deduplication": "exact"}
+    after["experiments"].append({"corpus": "exact", "tokenizer": next(iter(after["tokenizers"])), "model": "ngram"})
+    assert changed(raw, after) == {folder for folder in changed(raw, after) if "/exact" in folder}
+
+
+def test_the_schema_itself_is_valid() -> None:
+    import jsonschema
+
+    jsonschema.Draft202012Validator.check_schema(configuration.schema())
+    json.dumps(configuration.schema())
