@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline import manifest, tokenizer
+from pileline import documents, manifest, tokenizer
 
 COMMON = ["the", "quick", "brown", "while", "été", "naïve", "这本书很好", "def", "return", "x1", "=", "42"]
 SYLLABLES = ["ba", "ko", "ri", "ten", "shu", "mel", "or", "ist"]
@@ -206,3 +206,31 @@ def test_a_foreign_model_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(tokenizer.TokenizerError, match="without"):
         tokenizer.Tokenizer((tmp_path / "foreign.model").read_bytes())
+
+
+def test_measure_counts_bytes_and_tokens_by_source(trained: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    texts = {"one": ["ba ko", "本"], "two": ["\U0001f44d", ""]}
+    rows = [
+        documents.Document(f"{source}/{text}", source, text, documents.key_of(text))
+        for source, found in texts.items()
+        for text in found
+    ]
+    documents.write(tmp_path / "validation.parquet", rows)
+    found = tokenizer.measure(trained, tmp_path / "validation.parquet", threads=2)
+    for source, expected in texts.items():
+        tokens = sum(len(trained.encode(text)) for text in expected)
+        size = sum(len(text.encode()) for text in expected)
+        assert found.by_source[source] == {
+            "bytes": size,
+            "tokens": tokens,
+            "bytes_per_token": pytest.approx(size / tokens, abs=1e-4),
+        }
+    assert found.overall["tokens"] == found.token_counts.sum()
+    assert found.token_counts[trained.byte_tokens].sum() >= 4  # the emoji is in no alphabet
+    assert found.vocabulary_used == len({t for words in texts.values() for w in words for t in trained.encode(w)})
+
+
+def test_measuring_no_text_gives_no_rate(trained: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    documents.write(tmp_path / "validation.parquet", [])
+    found = tokenizer.measure(trained, tmp_path / "validation.parquet")
+    assert (found.by_source, found.overall) == ({}, {"bytes": 0, "tokens": 0, "bytes_per_token": None})

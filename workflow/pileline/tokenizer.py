@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
-from pileline import manifest
+from pileline import documents, manifest
 
 NAME = "tokenizer.model"
 END = "<|end|>"  # stands between documents and before the first; no text encodes to it
@@ -245,6 +245,15 @@ class Tokenizer:
         """Whether the token stands for one byte, as part of a character outside the alphabet."""
         return self._first_byte <= token < self._first_byte + BYTE_TOKENS
 
+    def segment(self, text: str) -> list[str]:
+        """The pieces that a text is cut in, as SentencePiece writes them."""
+        return [self.pieces[token] for token in self.encode(text).tolist()]
+
+    @property
+    def byte_tokens(self) -> slice:
+        """The ids of the 256 tokens that stand for one byte each."""
+        return slice(self._first_byte, self._first_byte + BYTE_TOKENS)
+
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64]:
         """[vocabulary_size] UTF-8 bytes that each token stands for; 0 for specials."""
@@ -289,6 +298,43 @@ class Tokenizer:
         return self.decode_bytes(tokens).decode("utf-8", "replace")
 
 
+@dataclass(frozen=True)
+class Compression:
+    """How a tokenizer spells a text it was not trained on.
+
+    `by_source` maps a source to "bytes", "tokens" and "bytes_per_token" (None without tokens); `token_counts`
+    is how often each token occurred, int64 [vocabulary_size].
+    """
+
+    by_source: dict[str, dict[str, Any]]
+    overall: dict[str, Any]
+    token_counts: npt.NDArray[np.int64]
+
+    @property
+    def vocabulary_used(self) -> int:
+        """How many tokens of the vocabulary occurred at all."""
+        return int((self.token_counts > 0).sum())
+
+
+def measure(tokenizer: Tokenizer, path: str | Path, threads: int = 1) -> Compression:
+    """Encode the document table at `path` and count, by source."""
+    amounts: dict[str, list[int]] = {}
+    counts = np.zeros(tokenizer.vocabulary_size, dtype=np.int64)
+    for batch in documents.batches(path, ["source", "text"]):
+        sources, texts = (column.to_pylist() for column in batch.columns)
+        for source, text, tokens in zip(sources, texts, tokenizer.encode_batch(texts, threads), strict=True):
+            amount = amounts.setdefault(source, [0, 0])
+            amount[0] += len(text.encode())
+            amount[1] += len(tokens)
+            np.add.at(counts, tokens, 1)
+    total = [sum(column) for column in zip(*amounts.values(), strict=True)] or [0, 0]
+    return Compression({source: _rates(*amounts[source]) for source in sorted(amounts)}, _rates(*total), counts)
+
+
+def _rates(size: int, tokens: int) -> dict[str, Any]:
+    return {"bytes": size, "tokens": tokens, "bytes_per_token": round(size / tokens, 4) if tokens else None}
+
+
 def segments(text: str) -> Iterator[str]:
     """Cut a text into parts that can be encoded one by one: at U+2581 (a part of its own), and long ones at blanks.
 
@@ -317,4 +363,16 @@ def _word_border(text: str, low: int, high: int) -> int:
     return place if place >= low and text[place - 1] != " " else high
 
 
-__all__ = ["DEFAULTS", "END", "KINDS", "NAME", "Tokenizer", "TokenizerError", "Training", "check", "train"]
+__all__ = [
+    "DEFAULTS",
+    "END",
+    "KINDS",
+    "NAME",
+    "Compression",
+    "Tokenizer",
+    "TokenizerError",
+    "Training",
+    "check",
+    "measure",
+    "train",
+]
