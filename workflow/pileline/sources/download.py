@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pileline.manifest import Manifest
 from pileline.sources import files, pypi
 from pileline.sources.errors import SourceError
 from pileline.sources.http import Patience
@@ -44,10 +43,13 @@ def download(
     return metrics | {"kind": "path", "files": described}
 
 
-def downloaded(made: Manifest) -> list[dict[str, Any]]:
-    """The files of a download's manifest, `[{"path", "bytes", "sha256"}]`, with paths that open from here."""
-    if LISTING in made.files and made.metrics["kind"] == "path":
-        return [json.loads(line) for line in made.path(LISTING).read_text(encoding="utf-8").splitlines()]
-    if made.metrics["kind"] == "path":
-        return list(made.metrics["files"])
-    return [file | {"path": str(made.folder / file["path"])} for file in made.metrics["files"]]
+def downloaded(folder: str | Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files that a download's metrics stand for, `[{"path", "bytes", "sha256"}]`, with paths that open from here.
+
+    `folder` is the download stage's.
+    """
+    if metrics["kind"] == "pypi":
+        return [file | {"path": str(Path(folder) / file["path"])} for file in metrics["files"]]
+    if metrics["files"]:
+        return list(metrics["files"])
+    return [json.loads(line) for line in (Path(folder) / LISTING).read_text(encoding="utf-8").splitlines()]

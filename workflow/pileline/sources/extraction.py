@@ -42,7 +42,7 @@ def extract(raw: Manifest, reading: Reading) -> Iterator[Extracted]:
     archive is damaged or beyond bounds, or no member matches.
     """
     source, found = raw.metrics["source"], 0
-    for file in downloaded(raw):
+    for file in downloaded(raw.folder, raw.metrics):
         path = Path(file["path"])
         _check(path, file["sha256"], raw)
         inside = f"{path.as_posix()}/" if raw.metrics["kind"] == "path" and is_archive(path.name) else ""
@@ -89,7 +89,7 @@ def _encodable(value: Any) -> Any:
 
 
 def _nothing(raw: Manifest, reading: Reading) -> str:
-    names = [name for file in downloaded(raw)[:20] for name, _ in contents(file["path"])]
+    names = [name for file in downloaded(raw.folder, raw.metrics)[:20] for name, _ in contents(file["path"])]
     some = "\n  ".join(names[:10])
     return (
         f"source {raw.metrics['source']}: no member matches {list(reading.members)} without {list(reading.exclude)}; "

@@ -47,6 +47,7 @@ def obtain(
             _download(origin, kept, index or os.environ.get("PIP_INDEX_URL") or PUBLIC_INDEX, patience or Patience())
             kept.chmod(0o444)  # the copies are links to it: nothing should write through one of them
     target = output / name
+    target.unlink(missing_ok=True)  # there when the notebook is run again by hand
     try:
         os.link(kept, target)
     except OSError:  # another file system, or one without links
