@@ -1,0 +1,250 @@
+"""The stage's library on small corpora against brute force over all pairs, and its promises."""
+
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pileline import deduplication, documents, manifest
+from pileline.documents import Document
+
+HOLDOUT = {"validation": 0.1, "test": 0.15}
+PROTECTED = {"a": 0.35}
+METHOD = deduplication.Method(kind="minhash", shingle=5, bands=40, rows=3)
+
+
+def corpus(seed: int = 1) -> list[Document]:
+    """Documents of two sources: originals, edited copies, exact copies in other letters and across sources."""
+    draw = random.Random(seed)
+    vocabulary = ["".join(draw.choices("abcdefghijk", k=draw.randint(2, 7))) for _ in range(400)]
+    texts: list[str] = []
+    for _ in range(90):
+        words = draw.choices(vocabulary, k=draw.randint(4, 60))
+        texts.append(" ".join(words))
+        for _ in range(draw.choice([0, 0, 1, 3])):
+            copy = list(words)
+            for place in draw.sample(range(len(copy)), k=min(len(copy), draw.choice([0, 1, 1, 2, 4]))):
+                copy[place] = draw.choice(vocabulary)
+            texts.append(draw.choice([str.upper, str.title, str.lower])(" ".join(copy)) + draw.choice(["", "!", "."]))
+    texts += ["!!!", "???", "!!!", "这本书很好", "这本书很好！", "x", "x."]
+    draw.shuffle(texts)
+    sources = [draw.choice("ab") for _ in texts]
+    return [
+        Document(f"{source}/file#{number}", source, text, documents.key_of(text))
+        for number, (source, text) in enumerate(zip(sources, texts, strict=True))
+    ]
+
+
+def store(folder: Path, rows: list[Document]) -> Path:
+    for source in "ab":
+        (folder / source).mkdir(parents=True)
+        documents.write(folder / source / "kept.parquet", [row for row in rows if row.source == source])
+        manifest.write(folder / source, "clean", {})
+    return folder
+
+
+def run(clean: Path, output: Path, method: deduplication.Method, seed: int = 1) -> tuple[list[dict[str, Any]], Any]:
+    """The stage as the notebook runs it; returns the table's rows and the metrics."""
+    output.mkdir()
+    inventory = deduplication.read(clean, ["b", "a"], HOLDOUT, PROTECTED)
+    findings = deduplication.find_exact(inventory, method)
+    order = deduplication.keep_order(findings, method)
+    shingler, minhash = (
+        deduplication.Shingler(method.shingle, seed),
+        deduplication.MinHash(method.bands, method.rows, seed),
+    )
+    hashes = deduplication.signatures(inventory, order, shingler, minhash)
+    protected, near = inventory.protected[order], method.kind == "minhash"
+    found = deduplication.relevant(deduplication.buckets(hashes), protected, near)
+    similarity = deduplication.similarity_between(inventory, order, np.unique(found.member), shingler, output)
+    resolution = deduplication.resolve(found, protected, near, method.threshold, similarity)
+    deduplication.add_near(findings, order, resolution)
+    deduplication.write(findings, output / "duplicates.parquet")
+    ledgers = deduplication.ledgers(findings)
+    metrics = deduplication.metrics("small", method, findings, resolution, ledgers)
+    manifest.write(output, "deduplicate", metrics)
+    return pq.read_table(output / "duplicates.parquet").to_pylist(), metrics
+
+
+def shingles(text: str, size: int = 5) -> set[str]:
+    text = documents.normalize_for_key(text) or text
+    return {text[i : i + size] for i in range(max(1, len(text) - size + 1))}
+
+
+def jaccard(left: Document, right: Document) -> float:
+    a, b = shingles(left.text), shingles(right.text)
+    return len(a & b) / len(a | b)
+
+
+def split(row: Document) -> str:
+    return documents.split_of(row.key, **HOLDOUT)
+
+
+def guarded(row: Document) -> bool:
+    return split(row) != "train" or documents.fraction(row.key) < PROTECTED.get(row.source, 0)
+
+
+@pytest.fixture(scope="module", params=["none", "exact", "minhash"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp(request.param)
+    rows = corpus()
+    method = deduplication.Method(kind=request.param, shingle=5, bands=40, rows=3)
+    removed, metrics = run(store(folder / "clean", rows), folder / "out", method)
+    return request.param, {row.id: row for row in rows}, {row["id"]: row for row in removed}, metrics
+
+
+def test_the_corpus_of_these_tests_has_every_case(case: Any) -> None:
+    kind, rows, removed, _ = case
+    reasons = {(row["reason"], row["split"] == "train") for row in removed.values()}
+    expected = {("near holdout", True), ("exact", False)}
+    expected |= {("exact", True)} if kind != "none" else set()
+    expected |= {("near", True)} if kind == "minhash" else set()
+    assert reasons == expected
+    assert any(split(row) == "train" and guarded(row) for row in rows.values())
+
+
+def test_each_removal_has_a_partner_with_the_stated_similarity(case: Any) -> None:
+    _, rows, removed, _ = case
+    for name, row in removed.items():
+        mine, partner = rows[name], rows[row["partner"]]
+        assert name != row["partner"]
+        assert row["bytes"] == len(mine.text.encode())
+        assert (row["source"], row["partner_source"], row["split"]) == (mine.source, partner.source, split(mine))
+        assert row["similarity"] == pytest.approx(jaccard(mine, partner))
+        if row["reason"] == "exact":
+            assert mine.key == partner.key
+            assert split(mine) == split(partner)
+        else:
+            assert row["similarity"] >= 0.8
+            assert split(mine) == "train"
+            assert not guarded(mine)
+            assert guarded(partner) == (row["reason"] == "near holdout")
+
+
+def test_partners_lead_to_a_document_that_stays(case: Any) -> None:
+    _, _, removed, _ = case
+    for row in removed.values():
+        if row["reason"] == "near":
+            assert row["partner"] not in removed
+        elif row["reason"] == "near holdout":
+            assert removed.get(row["partner"], {"reason": "exact"})["reason"] == "exact"
+        else:
+            partner = removed.get(row["partner"])
+            assert partner is None or partner["reason"] != "exact"
+
+
+def test_holdout_loses_exact_copies_and_nothing_else(case: Any) -> None:
+    _, rows, removed, _ = case
+    for part in ("validation", "test"):
+        mine = [row for row in rows.values() if split(row) == part]
+        kept = [row for row in mine if row.id not in removed]
+        assert len(kept) == len({row.key for row in mine}) == len({row.key for row in kept})
+
+
+def test_training_keeps_nothing_like_the_holdout_or_like_itself(case: Any) -> None:
+    """40 bands of 3 rows find a pair of 0.8 with probability 1 - 1e-12, so this is brute force over all pairs."""
+    kind, rows, removed, _ = case
+    kept = [row for row in rows.values() if row.id not in removed and not guarded(row)]
+    for row, other in itertools.product(kept, filter(guarded, rows.values())):
+        assert jaccard(row, other) < 0.8
+    if kind != "none":
+        assert len({row.key for row in kept}) == len(kept)
+    if kind == "minhash":
+        assert max(jaccard(row, other) for row, other in itertools.combinations(kept, 2)) < 0.8
+
+
+def test_exact_copies_of_training_stay_where_the_kind_is_none(case: Any) -> None:
+    kind, rows, removed, _ = case
+    train = [row for row in rows.values() if not guarded(row) and row.id not in removed]
+    assert (len({row.key for row in train}) < len(train)) == (kind == "none")
+
+
+def test_books_balance_and_metrics_state_the_counts(case: Any) -> None:
+    _, rows, removed, metrics = case
+    for source, ledger in metrics["ledgers"].items():
+        mine = [row for row in rows.values() if row.source == source]
+        assert ledger["in"] == {"documents": len(mine), "bytes": sum(len(row.text.encode()) for row in mine)}
+        assert sum(part["documents"] for part in ledger["removed"].values()) == sum(
+            row["source"] == source for row in removed.values()
+        )
+    near = [row for row in removed.values() if row["reason"] != "exact"]
+    assert metrics["candidates"] == sum(metrics["similarity_histogram"]["counts"])
+    assert 0 < len(metrics["pairs"]) <= min(12, len(near))
+    assert metrics["protected"]["test"]["documents"] == sum(split(row) == "test" for row in rows.values())
+    assert metrics["clusters"]["count"] == len({row["partner"] for row in removed.values()})
+
+
+@pytest.mark.parametrize("keep", ["longest", "first"])
+def test_the_result_does_not_depend_on_the_order_of_rows(tmp_path: Path, keep: str) -> None:
+    method = deduplication.Method(kind="minhash", shingle=5, bands=40, rows=3, keep=keep)
+    rows = corpus(2)
+    run(store(tmp_path / "one", rows), tmp_path / "first", method)
+    random.Random(5).shuffle(rows)
+    run(store(tmp_path / "two", rows), tmp_path / "second", method)
+    for name in ("duplicates.parquet", "manifest.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["duplicates.parquet", "manifest.json"]
+
+
+def training_key(text: str) -> bytes:
+    """A key that lies in train for any text: what is tested here is not the split."""
+    return b"\xff" + documents.key_of(text)[1:]
+
+
+def test_the_keep_policy_decides_who_stays(tmp_path: Path) -> None:
+    base = " ".join(f"word{number}" for number in range(40))
+    texts = {"b/x#2": base + " end", "b/x#10": base, "a/x#1": base + " the longest of all"}
+    rows = [Document(name, name[0], text, training_key(text)) for name, text in texts.items()]
+    clean = store(tmp_path / "clean", rows)
+    for keep, stays in (("longest", "a/x#1"), ("first", "b/x#2")):
+        method = deduplication.Method(kind="minhash", shingle=5, bands=40, rows=3, keep=keep, threshold=0.7)
+        removed, _ = run(clean, tmp_path / keep, method)
+        assert {row["id"] for row in removed} == set(texts) - {stays}
+        assert {row["partner"] for row in removed} == {stays}
+
+
+def test_equal_keys_guard_a_task_even_where_cleaning_changed_the_text(tmp_path: Path) -> None:
+    low = b"\x48" + bytes(15)  # in train, and below the 0.35 that the task protects of source a
+    rows = [Document("a/x#1", "a", "one thing", low), Document("b/x#1", "b", "quite another thing", low)]
+    clean = store(tmp_path / "clean", rows)
+    removed, _ = run(clean, tmp_path / "out", deduplication.Method(kind="none"))
+    assert [(row["id"], row["reason"], row["partner"]) for row in removed] == [("b/x#1", "near holdout", "a/x#1")]
+
+
+def test_an_empty_corpus_has_no_duplicates(tmp_path: Path) -> None:
+    removed, metrics = run(store(tmp_path / "clean", []), tmp_path / "out", METHOD)
+    assert removed == []
+    assert metrics["candidates"] == 0
+
+
+def test_a_source_of_copies_raises_an_alarm(tmp_path: Path) -> None:
+    rows = [Document(f"a/x#{number}", "a", "same text", training_key("same text")) for number in range(3)]
+    _, metrics = run(store(tmp_path / "clean", rows), tmp_path / "out", METHOD)
+    assert len(metrics["alarms"]) == 1
+    assert metrics["alarms"][0].startswith("a lost 67 %")
+
+
+def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
+    rows = [Document("a/x#1", "a", text, documents.key_of(text)) for text in ("one", "two")]
+    with pytest.raises(deduplication.InventoryError, match="a/x#1"):
+        deduplication.read(store(tmp_path / "clean", rows), ["b", "a"], HOLDOUT, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "fuzzy"}, "none or exact or minhash"),
+        ({}, "no kind"),
+        ({"kind": "minhash", "treshold": 0.8}, "unknown setting treshold"),
+        ({"kind": "minhash", "threshold": 0}, "above 0 and up to 1"),
+        ({"kind": "minhash", "bands": 2.0}, "whole number"),
+        ({"kind": "minhash", "keep": "shortest"}, "longest or first"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_what_would_do(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(deduplication.MethodError, match=message):
+        deduplication.Method.from_dict(settings)
+    assert deduplication.Method.from_dict({"kind": "none"}).threshold == 0.8
