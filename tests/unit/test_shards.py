@@ -175,7 +175,7 @@ def test_reading_past_the_end_is_an_error() -> None:
 
 def numbered(n: int, parts: int = 3) -> shards.ShardSet:
     """A split whose tokens are 0 to n-1, so that a token says where it stands."""
-    return shards.ShardSet("train", [], shards.TokenStream(np.array_split(np.arange(n), parts)), ["s"], 0)
+    return shards.ShardSet("train", [], shards.TokenStream(np.array_split(np.arange(n), parts)), ["s"], 0, "")
 
 
 @given(n=st.integers(2, 300), batch=st.integers(1, 9), context=st.integers(1, 20), seed=st.integers(0, 5))
