@@ -1,0 +1,49 @@
+"""Models: one interface, `LanguageModel`, and a registry of kinds.
+
+    model = models.build(settings, vocabulary_size, end)     # as config.yaml's `models` names it
+    model = models.load("results/models/demo/bpe4k/ngram", device="cpu")
+
+Kinds are named by "module:Class" and imported when asked for: a stage that trains n-grams neither waits for
+torch nor depends on the transformer's code.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from .interface import LanguageModel, ModelError, read_configuration
+
+REGISTRY = {
+    "ngram": "pileline.models.ngram:NGram",
+    "transformer": "pileline.models.transformer:Transformer",
+}
+
+
+def resolve(kind: str) -> Any:
+    """The class of a kind of model; `ModelError` lists the kinds if there is none such."""
+    if kind not in REGISTRY:
+        raise ModelError(f"unknown kind of model '{kind}'; known kinds: {', '.join(sorted(REGISTRY))}")
+    module, name = REGISTRY[kind].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def build(settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> LanguageModel:
+    """A new, untrained model from an entry of `models` in config.yaml.
+
+    `end` is the tokenizer's end-of-document token; `seed` draws the initial weights. Keys of the entry that
+    belong to training are left to `pileline.training`.
+    """
+    model: LanguageModel = resolve(settings["kind"]).build(settings, vocabulary_size, end, seed)
+    return model
+
+
+def load(folder: str | Path, device: str = "cpu") -> LanguageModel:
+    """Read a trained model of any kind from its folder, onto `device` ("cpu", "cuda")."""
+    kind = read_configuration(Path(folder)).get("kind", "(none)")
+    model: LanguageModel = resolve(kind).load(folder, device)
+    return model
+
+
+__all__ = ["REGISTRY", "LanguageModel", "ModelError", "build", "load", "resolve"]

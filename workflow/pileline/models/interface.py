@@ -1,0 +1,130 @@
+"""The language model: what evaluation, tasks and samples may ask of any model, whatever is inside.
+
+A language model over a vocabulary of V tokens gives every next token a probability, so a text's is a product:
+
+    log p(x_1 .. x_n) = sum_i log p(x_i | end, x_1 .. x_(i-1))
+
+The token `end` stands between documents: a document is predicted from `end` on, and `end` itself is not scored.
+A model learns in one of two ways: from `counts` (one pass over the tokens, `fit`), or by `gradient` steps
+(`pileline.training`). Everything else is the same for both.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens = npt.NDArray[Any]  # one document's token ids: whole numbers, one axis
+Floats = npt.NDArray[Any]
+CONFIGURATION = "config.json"
+
+
+class ModelError(ValueError):
+    """A model's settings, files or inputs do not fit it."""
+
+
+class LanguageModel(ABC):
+    """A distribution over the next token. See the module's text for what `end` is."""
+
+    kind: ClassVar[str]
+    learns_by: ClassVar[str]  # "counts" or "gradient"
+    has_features: ClassVar[bool] = False
+    vocabulary_size: int
+    end: int
+    context: int  # tokens that a prediction can see, at most
+    device: str = "cpu"
+
+    def to(self, device: str) -> LanguageModel:
+        """Move to a device ("auto", "cpu", "cuda"); returns itself. A model that knows only the CPU stays there."""
+        return self
+
+    @classmethod
+    @abstractmethod
+    def setting_names(cls) -> set[str]:
+        """The keys of a `models` entry that this kind of model understands, besides `kind`."""
+
+    @property
+    @abstractmethod
+    def parameters_count(self) -> int:
+        """How many numbers were learned."""
+
+    @abstractmethod
+    def score(self, documents: list[Tokens]) -> list[Floats]:
+        """Natural-log probability of every token of each document, given `end` and the tokens before it.
+
+        Arrays of float64, as long as the documents (without a leading `end`). The result for a document does
+        not depend on the others.
+        """
+
+    @abstractmethod
+    def next_probabilities(self, context: Tokens) -> Floats:
+        """Distribution of the token after `end` and `context`: float64 [V], summing to one."""
+
+    def generate(self, prompt: Tokens, n: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0) -> Tokens:
+        """Sample up to `n` tokens that follow `prompt`; returns the new ones (int64), and stops before `end`.
+
+        `temperature` t sharpens p to p^(1/t) (0 takes the likeliest token), `top_k` keeps the k likeliest tokens
+        (0 keeps all; Fan et al. 2018).
+        """
+        generator = np.random.default_rng(seed)
+        tokens = [int(token) for token in prompt]
+        for _ in range(n):
+            chances = sharpen(self.next_probabilities(np.array(tokens, dtype=np.int64)), temperature, top_k)
+            token = int(np.searchsorted(np.cumsum(chances), generator.random(), side="right"))
+            if min(token, len(chances) - 1) == self.end:
+                break
+            tokens.append(min(token, len(chances) - 1))
+        return np.array(tokens[len(prompt) :], dtype=np.int64)
+
+    def features(self, documents: list[Tokens]) -> Floats:
+        """A vector for each document, float32 [documents, d], for models with `has_features`."""
+        raise ModelError(f"a model of kind '{self.kind}' has no features; use one with has_features = True")
+
+    @abstractmethod
+    def describe(self) -> list[tuple[str, tuple[int, ...], int]]:
+        """The learned tables: name, shape and number of values, for the table in the notebook."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write the model below `folder`: arrays without pickle, and `config.json`."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> LanguageModel:
+        """Read a model that `save` wrote."""
+
+
+def sharpen(chances: Floats, temperature: float, top_k: int) -> Floats:
+    """The distribution to sample from: p^(1/temperature) over the `top_k` likeliest tokens, renormalized."""
+    if temperature < 0 or top_k < 0:
+        raise ModelError(f"temperature {temperature} and top_k {top_k} must not be negative")
+    if temperature == 0:
+        return np.asarray(np.eye(1, len(chances), int(np.argmax(chances)))[0])
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(chances) / temperature
+    if 0 < top_k < len(chances):
+        order = np.argsort(-logarithms, kind="stable")  # stable: exactly top_k tokens stay, the same on every machine
+        logarithms[order[top_k:]] = -np.inf
+    weights = np.exp(logarithms - logarithms.max())
+    return np.asarray(weights / weights.sum())
+
+
+def write_configuration(folder: Path, configuration: dict[str, Any]) -> None:
+    """Write the model's `config.json`."""
+    text = json.dumps(configuration, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / CONFIGURATION).write_text(text, encoding="utf-8")
+
+
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """Read `config.json`; an error that says what is missing where there is none."""
+    path = folder / CONFIGURATION
+    try:
+        configuration: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: not found; train the model first") from None
+    return configuration

@@ -1,0 +1,85 @@
+"""Training: a model, shards and settings in; a trained model and the account of how it went out.
+
+    model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, seed)
+    outcome = training.train(model, "results/shards/demo/bpe4k", settings, seed, "auto", 1, output, scratch)
+
+A model that learns from counts is fitted in one pass; any other is trained by gradient steps, with checkpoints
+in `scratch`, from which a killed run goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pileline import manifest
+from pileline.models import LanguageModel
+from pileline.shards import Loader, ShardError, ShardSet, open_shards
+
+from .outcome import Outcome, loss_over
+from .settings import Plan, TrainingError, refuse_unknown
+
+VALIDATION_TOKENS = 50_000  # of whole validation documents, scored when training has ended
+
+
+def train(
+    model: LanguageModel,
+    shards: str | Path,
+    settings: dict[str, Any],
+    seed: int,
+    device: str,
+    threads: int,
+    output: str | Path,
+    scratch: str | Path,
+) -> Outcome:
+    """Train `model` in place on the shards below folder `shards`, by the `models` entry `settings`.
+
+    Writes `training.jsonl` (and `events/`) below `output`. Raises `TrainingError` for settings that neither the
+    model nor training knows, and when the loss is no longer a number.
+    """
+    known = model.setting_names()
+    if model.learns_by == "counts":
+        from . import counting
+
+        refuse_unknown(settings, known)
+        return counting.run(model, open_shards(shards, "train"), _sample(_validation(shards)), threads, Path(output))
+    from . import loop  # torch takes seconds to import
+
+    plan = Plan.of(settings, known)
+    model.to(device)
+    batch = max(plan.batch_tokens // model.context, 1)
+    loader = Loader(open_shards(shards, "train"), batch, model.context, seed)
+    validation = _validation(shards)
+    held_out = None
+    if validation is not None and validation.n_tokens > model.context:
+        held_out = Loader(validation, batch, model.context, 0)  # the same blocks whatever the seed
+    data = manifest.canonical_json(manifest.read(shards, "shards").files)
+    outcome = loop.run(model, loader, held_out, plan, seed, threads, Path(output), Path(scratch), data)
+    outcome.validation_loss = loss_over(model, _sample(validation))
+    return outcome
+
+
+def _validation(shards: str | Path) -> ShardSet | None:
+    """The validation split, or None: a corpus may be too small to have one."""
+    try:
+        return open_shards(shards, "validation")
+    except ShardError:
+        return None
+
+
+def _sample(shards: ShardSet | None) -> list[Any]:
+    """Every k-th document, so that they have about `VALIDATION_TOKENS` tokens: all sources in their proportions."""
+    if shards is None:
+        return []
+    every = -(-shards.n_tokens // VALIDATION_TOKENS) or 1
+    documents = [document["tokens"] for number, document in enumerate(shards.documents()) if number % every == 0]
+    return [document for document in documents if len(document)]
+
+
+def clear(scratch: str | Path) -> None:
+    """Delete the run's checkpoint and log from `scratch`: training has ended and its results are saved."""
+    for name in ("checkpoint.pt", "training.jsonl"):
+        (Path(scratch) / name).unlink(missing_ok=True)
+
+
+__all__ = ["Outcome", "Plan", "TrainingError", "clear", "loss_over", "train"]
