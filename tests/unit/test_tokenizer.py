@@ -154,12 +154,19 @@ def test_an_alphabet_larger_than_the_vocabulary_is_spelled_in_bytes(tmp_path: Pa
     hanzi = [chr(0x4E00 + number) for number in range(3000)]
     texts = ["".join(hanzi[start : start + 100]) + " and common words in English" for start in range(0, 3000, 100)]
     seen = tokenizer.train(texts * 3, {"kind": "bpe", "vocabulary": 600}, 1, tmp_path / "model")
-    assert seen.alphabet == (600 - 258) // 2
+    assert seen.alphabet == tokenizer.SMALL_ALPHABET
     assert seen.coverage < 0.5
     made = tokenizer.Tokenizer((tmp_path / "model").read_bytes())
     rare = made.encode(hanzi[-1])
     assert [made.is_byte(token) for token in rare] == [True] * 3
     assert made.decode(rare) == hanzi[-1]
+
+
+def test_a_large_vocabulary_gives_a_quarter_to_characters(tmp_path: Path) -> None:
+    hanzi = [chr(0x4E00 + number) for number in range(500)]
+    texts = ["".join(hanzi[start : start + 100]) * 3 for start in range(500)]
+    seen = tokenizer.train(texts, {"kind": "bpe", "vocabulary": 1058}, 1, tmp_path / "model")
+    assert seen.alphabet == 800 // 4
 
 
 def test_alphabet_takes_the_frequent_characters_first() -> None:

@@ -4,7 +4,17 @@
 documents of a split are one long stream, and a batch is a function of the seed and the step alone.
 """
 
-from pileline.shards.loader import Loader, ShardSet, TokenStream, open_shards
+from pileline.shards.loader import Loader, ShardSet, TokenStream, map_files, open_shards
 from pileline.shards.write import DEFAULTS, ShardError, Written, write
 
-__all__ = ["DEFAULTS", "Loader", "ShardError", "ShardSet", "TokenStream", "Written", "open_shards", "write"]
+__all__ = [
+    "DEFAULTS",
+    "Loader",
+    "ShardError",
+    "ShardSet",
+    "TokenStream",
+    "Written",
+    "map_files",
+    "open_shards",
+    "write",
+]

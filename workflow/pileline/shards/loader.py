@@ -11,7 +11,7 @@ the stream, is never drawn.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class ShardSet:
     tokens: TokenStream
     sources: list[str]
     end: int
+    tokenizer_sha256: str
 
     @property
     def n_tokens(self) -> int:
@@ -122,13 +123,20 @@ def open_shards(folder: str | Path, split: str, tokenizer_sha256: str | None = N
         )
     if verify:
         dataclasses.replace(made, files={name: made.files[name] for name in names}).verify()
-    files = [pa.ipc.open_file(pa.memory_map(str(made.path(name)))) for name in names]
-    batches = [file.get_batch(number) for file in files for number in range(file.num_record_batches)]
-    metadata = files[0].schema.metadata
-    if metadata[b"tokenizer_sha256"].decode() != recorded:
+    opened = map_files(split, [made.path(name) for name in names])
+    if opened.tokenizer_sha256 != recorded:
         raise ShardError(f"{made.path(names[0])}: names another tokenizer than {manifest.NAME}; write the shards again")
+    return opened
+
+
+def map_files(split: str, paths: Sequence[str | Path]) -> ShardSet:
+    """Map shards by their paths, in the order given, without a manifest to check them by."""
+    files = [pa.ipc.open_file(pa.memory_map(str(path))) for path in paths]
+    batches = [file.get_batch(number) for file in files for number in range(file.num_record_batches)]
+    metadata = {key.decode(): value.decode() for key, value in files[0].schema.metadata.items()}
     sources = sorted({name for batch in batches for name in batch.column("source").dictionary.to_pylist()})
-    return ShardSet(split, batches, TokenStream([_flat(batch) for batch in batches]), sources, int(metadata[b"end"]))
+    stream = TokenStream([_flat(batch) for batch in batches])
+    return ShardSet(split, batches, stream, sources, int(metadata["end"]), metadata["tokenizer_sha256"])
 
 
 class Loader:
