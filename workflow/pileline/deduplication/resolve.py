@@ -7,9 +7,10 @@ removal has a partner that is in the corpus, and no document goes for the sake o
 The rounds. A document stays for good once it is first in every bucket it has left; all such documents are
 taken at once, each compared with those behind it in its buckets, and what was removed leaves all buckets. This
 gives what going one by one gives (Blelloch, Fineman and Shun, "Greedy sequential maximal independent set and
-matching are parallel on average", 2012), and a cluster of n copies costs n comparisons, not n squared. There are as many rounds as the longest chain of
-documents of which each waits for the one before: about log n for an order without a plan (Fischer and Noever, "Tight
-analysis of parallel randomized greedy MIS", 2018); at worst, a chain laid out in keep order, n of them.
+matching are parallel on average", 2012), and a cluster of n copies costs n comparisons, not n squared. There are as
+many rounds as the longest chain of documents of which each waits for the one before: about log n for an order
+without a plan (Fischer and Noever, "Tight analysis of parallel randomized greedy MIS", 2018); at worst, a chain laid
+out in keep order, n of them.
 
 The bound. A bucket in which many documents collide without being similar would still cost n squared. So in a bucket
 only the first `LEADERS` training documents that stay are compared with those behind; what is then left is not
