@@ -45,8 +45,9 @@ def extract(raw: Manifest, reading: Reading) -> Iterator[Extracted]:
     for file in downloaded(raw.folder, raw.metrics):
         path = Path(file["path"])
         _check(path, file["sha256"], raw)
-        inside = f"{path.as_posix()}/" if raw.metrics["kind"] == "path" and is_archive(path.name) else ""
-        for name, stream in members(path, reading.patterns):
+        packaged = raw.metrics["kind"] == "pypi"
+        inside = f"{path.as_posix()}/" if is_archive(path.name) and not packaged else ""
+        for name, stream in members(path, reading.patterns, path.name if packaged else None):
             found += 1
             member, number = inside + name, 0
             for record in records(stream, reading, f"source {source}, {member}"):
