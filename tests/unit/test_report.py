@@ -1,0 +1,429 @@
+"""The report: complete, harmless, offline, and not broken by what is missing."""
+
+from __future__ import annotations
+
+import html.parser
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pileline import report
+from pileline.report import compare, lineage, mathematics, pages, runs, sanitize
+from pileline.report.read import Node, Results, collect, merge_experiments, plan
+from pileline.report.sections import SECTIONS
+from pileline.report.sections.models import roc_points, shown_piece
+from pileline.report.tables import signed
+
+from tests.unit.report_results import CONFIGURATION, EXPERIMENTS, HOSTILE, make, notebook
+
+
+class Seen(html.parser.HTMLParser):
+    """What a browser would find in a page: elements, attributes, ids, text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def assert_harmless(text: str) -> None:
+    """No script, no handler, nothing that a browser would fetch."""
+    seen = Seen(text)
+    assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(seen.elements)
+    assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
+    assert not [value for value in seen.values("src") + seen.values("srcset") if not value.startswith("data:image/")]
+    references = [value for tag, name, value in seen.attributes if name in ("href", "xlink:href") and tag != "a"]
+    assert not [value for value in references if not value.startswith("#")]
+    links = [value for tag, name, value in seen.attributes if name == "href" and tag == "a"]
+    assert not [value for value in links if re.match(r"\s*(javascript|data|vbscript|file):", value, re.IGNORECASE)]
+    assert not [value for value in seen.values("style") if "url(" in value.replace("url(#", "")]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def results(root: Path) -> Results:
+    return collect(root, EXPERIMENTS, CONFIGURATION)
+
+
+@pytest.fixture(scope="module")
+def output(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    report.write_index(results, folder)
+    report.write_pages(results, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(output: Path) -> str:
+    return (output / "index.html").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------- the whole
+def test_index_has_every_section_and_stays_small(index: str) -> None:
+    seen = Seen(index)
+    assert [value for value in seen.values("id") if "-" not in value] == [section.__name__ for section in SECTIONS]
+    assert len(index.encode()) < 1_500_000
+
+
+def test_every_page_runs_nothing_and_loads_nothing(output: Path) -> None:
+    written = sorted(output.rglob("*.html"))
+    assert len(written) > 30
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        assert_harmless(text)
+        assert "default-src 'none'" in text
+        assert not re.search(r"@import|@font-face", text)
+
+
+def test_hostile_text_is_shown_as_text(index: str) -> None:
+    assert HOSTILE in "".join(Seen(index).text)
+    assert "<b>Art</b>" in "".join(Seen(index).text)
+
+
+def test_links_inside_the_report_lead_somewhere(output: Path) -> None:
+    for path in output.rglob("*.html"):
+        seen = Seen(path.read_text(encoding="utf-8"))
+        inner = [value for tag, name, value in seen.attributes if tag == "a" and name == "href" and ":" not in value]
+        ids = set(seen.values("id"))
+        for link in inner:
+            target = link[1:] in ids if link.startswith("#") else (path.parent / link).exists()
+            assert target, f"{path.name}: {link}"
+
+
+def test_charts_have_text_alternatives_and_unique_ids(index: str) -> None:
+    seen = Seen(index)
+    labelled = [value for tag, name, value in seen.attributes if tag == "svg" and name == "aria-label" and value]
+    assert len(labelled) == seen.elements.count("svg") > 8
+    ids = seen.values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_same_results_give_the_same_bytes(results: Results, output: Path, tmp_path: Path) -> None:
+    assert report.write_index(results, tmp_path).read_bytes() == (output / "index.html").read_bytes()
+
+
+def test_main_table_marks_the_lowest_bits_per_byte(results: Results) -> None:
+    table = report.sections(results)[0].values["table"]
+    place = table.columns.index("Bits per byte")
+    numbers = [float(row[place].text) for row in table.rows]
+    assert [row[place].best for row in table.rows] == [number == min(numbers) for number in numbers]
+
+
+# ------------------------------------------------------------------------------------- what is missing
+@pytest.mark.parametrize(
+    "missing", sorted({node.name.split("/")[0] for node in plan(merge_experiments(EXPERIMENTS), {})})
+)
+def test_a_missing_stage_leaves_the_rest(root: Path, tmp_path: Path, missing: str) -> None:
+    part = tmp_path / "results"
+    shutil.copytree(root, part, ignore=lambda folder, names: [missing] if Path(folder) == root else [])
+    text = report.write_index(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path).read_text(encoding="utf-8")
+    assert_harmless(text)
+    gone = {"raw": "sources-", "evaluations": "bits", "tasks": "tasks", "duplicates": "duplicates"}.get(missing)
+    assert gone is None or f'<section id="{gone}"' not in text
+
+
+def test_a_report_on_nothing(tmp_path: Path) -> None:
+    results = collect(tmp_path / "none", EXPERIMENTS, CONFIGURATION)
+    assert [section.anchor for section in report.sections(results)] == ["headline", "dag", "repeat"]
+    assert_harmless(report.write_index(results, tmp_path).read_text(encoding="utf-8"))
+    assert report.write_pages(results, tmp_path) == []
+
+
+def test_without_a_configuration_the_report_starts_at_the_corpora(root: Path, tmp_path: Path) -> None:
+    results = collect(root, EXPERIMENTS, {})
+    assert {stage.stage for stage in results.stages.values()} >= {"mix", "train", "evaluate", "task"}
+    assert "Bits per byte" in report.write_index(results, tmp_path).read_text(encoding="utf-8")
+
+
+def test_manifests_with_empty_metrics(root: Path, tmp_path: Path) -> None:
+    part = tmp_path / "results"
+    shutil.copytree(root, part)
+    for path in part.rglob("manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {}}))
+    assert_harmless(report.write_index(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path).read_text(encoding="utf-8"))
+
+
+def test_a_notebook_cut_short_gets_a_page_that_says_so(root: Path, tmp_path: Path) -> None:
+    part = tmp_path / "results"
+    shutil.copytree(root, part)
+    log = next((part / "logs/corpora/demo").glob("*.ipynb"))
+    log.write_text(log.read_text()[:200])
+    written = report.write_pages(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path)
+    page = next(path for path in written if path.name == "corpora--demo.html")
+    assert "could not be shown" in page.read_text(encoding="utf-8")
+
+
+def test_the_reports_own_notebook_is_a_page(root: Path, tmp_path: Path) -> None:
+    part = tmp_path / "results"
+    shutil.copytree(root, part)
+    (part / "logs/report").mkdir()
+    nbformat.write(notebook("10 Report"), part / "logs/report/10_report.ipynb")
+    written = report.write_pages(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path)
+    assert written[-1].name == "report.html"
+
+
+# ---------------------------------------------------------------------------------------------- pages
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("notebook") / "a.ipynb"
+    nbformat.write(notebook("Title", "<script>x</script>"), path)
+    return pages.render(path)
+
+
+def test_mathematics_is_mathml(body: str) -> None:
+    assert body.count("<math") == 2
+    assert "<mfrac>" in body
+    assert "\\frac" not in body
+
+
+def test_outputs_are_kept_and_made_harmless(body: str) -> None:
+    assert_harmless(body)
+    seen = Seen(body)
+    assert "svg" in seen.elements
+    assert "table" in seen.elements
+    assert "1,234" in "".join(seen.text)
+    assert HOSTILE in "".join(seen.text)  # printed text is shown as it was printed
+    assert "alert(2)" not in body  # and an output that is a script is not shown at all
+
+
+def test_an_output_that_breaks_off_swallows_nothing_behind_it(tmp_path: Path) -> None:
+    made = notebook("Title")
+    made.cells[2].outputs[0].data["text/html"] = "<div><table><tr><td>open <textarea><!--"
+    nbformat.write(made, tmp_path / "a.ipynb")
+    text = pages.render(tmp_path / "a.ipynb")
+    assert "1,234" in "".join(Seen(text).text)
+
+
+def test_latex_that_cannot_be_converted_is_shown_as_written() -> None:
+    assert mathematics.mathml("<b>x_") == '<code class="latex">&lt;b&gt;x_</code>'
+
+
+# ------------------------------------------------------------------------------------------- sanitizing
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOSTILE,
+        "<svg><script>alert(1)</script><a xlink:href='javascript:alert(1)'>x</a></svg>",
+        "<a href='java\tscript:alert(1)'>x</a><a href=' javascript:x'>y</a><a href=data:text/html,x>z</a>",
+        "<div style='background:url(https://evil.example/a)'>x</div><div style='background:u\\72l(//e)'>y</div>",
+        "<img src='data:image/svg+xml;base64,AAAA'><image href=//e/x><use href='https://e/x#a'/>",
+        "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+        "<noscript><p title='</noscript><img src=x onerror=alert(1)>'></noscript>",
+        "<svg><style><img src=x onerror=alert(1)></style></svg><form action=//e><input name=a></form>",
+        "<scr<script>ipt>alert(1)</scr</script>ipt><meta http-equiv=refresh content='0;url=//e'><base href=//e>",
+        "<iframe src=//e></iframe><object data=//e></object><link rel=stylesheet href=//e><body onload=alert(1)>",
+    ],
+)
+def test_attacks_come_to_nothing(text: str) -> None:
+    assert_harmless(sanitize.sanitize(text))
+
+
+def _tree(text: str) -> list[str]:
+    return Seen(text).elements
+
+
+_NAMES = st.sampled_from(
+    ["p", "svg", "path", "script", "style", "td", "math", "mi", "img", "a", "textarea", "x", "br", "template"]
+)
+_VALUES = st.sampled_from(
+    ["javascript:x", "//e/x", "#a", "a.html", "url(//e)", "data:image/png;base64,AA==", '"><script>']
+)
+_PIECES = st.one_of(
+    st.text(max_size=8),
+    st.builds(
+        lambda name, key, value: f"<{name} {key}='{value}'>",
+        _NAMES,
+        st.sampled_from(["href", "src", "style", "onclick", "class", "xlink:href"]),
+        _VALUES,
+    ),
+    st.builds("</{}>".format, _NAMES),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_PIECES, max_size=12).map("".join))
+def test_whatever_comes_in_is_harmless_balanced_and_stable(text: str) -> None:
+    once = sanitize.sanitize(text)
+    assert_harmless(once)
+    assert sanitize.sanitize(once) == once
+    opened = re.findall(r"<([a-z][a-z0-9]*)[ >]", once)
+    closed = re.findall(r"</([a-z][a-z0-9]*)>", once)
+    assert sorted(name for name in opened if name not in sanitize.VOID) == sorted(closed)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(exclude_characters="\r\x00", exclude_categories=("Cs",))))
+def test_plain_text_survives(text: str) -> None:
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert "".join(Seen(sanitize.sanitize(f"<p>{escaped}</p>")).text) == text
+
+
+# ------------------------------------------------------------------------------------------------ plan
+def test_plan_shares_stages_and_follows_the_corpora() -> None:
+    nodes = {node.name: node for node in plan(merge_experiments(EXPERIMENTS), CONFIGURATION)}
+    assert sum(node.stage == "download" for node in nodes.values()) == 6
+    assert sum(node.stage == "clean" for node in nodes.values()) == 12
+    assert "corpora/demo" in nodes["evaluations/raw/bpe4k/ngram"].inputs
+    assert "clean/slimpajama/wikipedia-en" in nodes["tasks/demo/bpe4k/transformer/topic"].inputs
+    assert all(name in nodes for node in nodes.values() for name in node.inputs)
+
+
+def test_experiments_merge_with_their_tasks() -> None:
+    merged = merge_experiments(EXPERIMENTS)
+    assert len(merged) == 4
+    assert [experiment.tasks for experiment in merged].count(("topic",)) == 1
+
+
+def _reachable(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Transitive closure, by repetition until nothing is added."""
+    while True:
+        more = {(a, d) for a, b in edges for c, d in edges if b == c} | edges
+        if more == edges:
+            return edges
+        edges = more
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=16))
+def test_reduced_edges_keep_reachability_and_none_is_implied(pairs: list[tuple[int, int]]) -> None:
+    inputs: dict[int, set[str]] = {}
+    for a, b in pairs:
+        if a < b:
+            inputs.setdefault(b, set()).add(f"n{a}")
+    nodes = tuple(Node(f"n{place}", "clean", tuple(sorted(inputs.get(place, ())))) for place in range(8))
+    full = {(name, node.name) for node in nodes for name in node.inputs}
+    reduced = set(lineage.reduce_edges(nodes))
+    assert _reachable(reduced) == _reachable(full)
+    for edge in reduced:
+        assert edge not in _reachable(reduced - {edge})
+
+
+def test_drawing_has_every_node_once_and_nothing_overlaps(results: Results) -> None:
+    drawing = lineage.draw(results)
+    assert sorted(box.name for box in drawing.boxes) == sorted(node.name for node in results.nodes)
+    places = sorted((box.x, box.y) for box in drawing.boxes)
+    for (x, y), (other_x, other_y) in itertools.pairwise(places):
+        assert x != other_x or other_y - y >= lineage.ROW - 1e-6
+    assert all(box.x >= 0 and box.x + box.width <= drawing.width for box in drawing.boxes)
+    assert all(box.y - 9 >= 0 and box.y + 9 <= drawing.height for box in drawing.boxes)
+    by_name = {box.name: box for box in drawing.boxes}
+    for node in results.nodes:
+        assert all(by_name[name].column < by_name[node.name].column for name in node.inputs)
+
+
+# ------------------------------------------------------------------------------------------ comparisons
+def test_paired_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(3)
+    hits = 0
+    for seed in range(60):
+        sizes = generator.integers(100, 1000, 150).astype(float)
+        ease = generator.normal(2, 0.5, 150)
+        gap = generator.normal(-0.01, 0.1, 150)
+        low, high = compare.paired_bootstrap(sizes * (ease + gap), sizes * ease, sizes, seed, 300)
+        hits += low <= -0.01 <= high
+    assert 50 <= hits <= 60  # 95 % of 60 is 57; fewer than 50 has a chance of about one in ten thousand
+
+
+def test_difference_has_the_sign_of_first_minus_second_and_turns_round(results: Results) -> None:
+    one = results.stages["evaluations/demo/bpe4k/transformer"]
+    two = results.stages["evaluations/raw/bpe4k/transformer"]
+    there, back = compare.difference(one, two), compare.difference(two, one)
+    assert there is not None
+    assert back is not None
+    totals = [stage.metrics["overall"]["bits_per_byte"] for stage in (one, two)]
+    assert there.value == pytest.approx(totals[0] - totals[1])
+    assert there.paired
+    assert there.low <= there.value <= there.high
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+
+
+def test_unpaired_difference_is_wider(results: Results, root: Path, tmp_path: Path) -> None:
+    names = ["evaluations/demo/bpe4k/transformer", "evaluations/raw/bpe4k/transformer"]
+    paired = compare.difference(*(results.stages[name] for name in names))
+    part = tmp_path / "results"
+    shutil.copytree(root, part)
+    for path in part.rglob("documents.parquet"):
+        path.unlink()
+    without = collect(part, EXPERIMENTS, CONFIGURATION)
+    unpaired = compare.difference(*(without.stages[name] for name in names))
+    assert paired is not None
+    assert unpaired is not None
+    assert not unpaired.paired
+    assert unpaired.high - unpaired.low > paired.high - paired.low
+
+
+def test_a_clear_and_an_unclear_difference_are_worded_apart() -> None:
+    from pileline.report.sections.headline import finding
+
+    clear = finding(compare.Difference(-0.02, -0.03, -0.01, -0.01, 9, True), "x", "demo", "raw")
+    worse = finding(compare.Difference(0.02, 0.01, 0.03, 0.01, 9, True), "x", "demo", "raw")
+    unclear = finding(compare.Difference(-0.02, -0.03, 0.01, -0.01, 9, True), "x", "demo", "raw")
+    assert "Better: demo" in clear.claim
+    assert "Better: raw" in worse.claim
+    assert "includes zero" in unclear.claim
+
+
+# ------------------------------------------------------------------------------------------- small parts
+def test_busy_time_is_the_union_of_the_runs(results: Results) -> None:
+    spans = [
+        (stage.run.started.timestamp(), stage.run.ended.timestamp()) for stage in results.stages.values() if stage.run
+    ]
+    start = min(begin for begin, _ in spans)
+    ticks = np.zeros(int((max(end for _, end in spans) - start) * 100) + 2, bool)
+    for begin, end in spans:
+        ticks[round((begin - start) * 100) : round((end - start) * 100)] = True
+    assert runs.busy_seconds(results) == pytest.approx(ticks.sum() / 100, abs=1)
+    assert runs.busy_seconds(results) <= (runs.span_seconds(results) or 0) + 1e-6
+
+
+def test_throughput_is_work_over_seconds(results: Results) -> None:
+    stage = results.stages["shards/demo/bpe4k"]
+    assert stage.run is not None
+    assert runs.throughput(stage) == f"{8_160_000 / stage.run.seconds:,.0f} tokens/s"
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        {"fpr": [0, 1], "tpr": [0, 1]},
+        {"macro": {"fpr": [0, 1], "tpr": [0, 1]}, "micro": {"fpr": [0], "tpr": [1]}},
+        {"macro": [[0, 0], [1, 1]]},
+        [[0, 0], [1, 1]],
+    ],
+)
+def test_roc_points_of_every_form(curve: Any) -> None:
+    assert roc_points(curve) == [(0, 0), (1, 1)]
+
+
+def test_pieces_show_what_cannot_be_seen() -> None:
+    assert shown_piece("▁a\n\t") == "·a⏎⇥"
+
+
+def test_signs_are_typographic() -> None:
+    assert signed(-0.01234) == "−0.0123"
+    assert signed(0.01234) == "+0.0123"

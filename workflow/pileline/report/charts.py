@@ -1,0 +1,161 @@
+"""The report's charts. Each takes plain numbers and gives an SVG that follows the page and says in words what it shows.
+
+Charts are narrow (about 420 pixels at most), so that on a phone their letters stay legible and on a wide
+page two stand side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pileline import plots
+
+WIDTH = 4.4  # inches; 422 CSS pixels
+DASHES = ("-", "--", "-.", ":")
+MARKERS = "osD^vPX"
+Points = Sequence[tuple[float, float]]
+
+
+def _style(index: int) -> dict[str, Any]:
+    """Colour, and dashes once colours repeat: lines are never told apart by colour alone beyond the palette."""
+    return {
+        "color": plots.COLORS[index % len(plots.COLORS)],
+        "linestyle": DASHES[(index // len(plots.COLORS)) % len(DASHES)],
+    }
+
+
+def _legend(axes: Any, entries: int, **options: Any) -> None:
+    """A legend below the axes, in two columns, where there is more than one thing to tell apart."""
+    if entries > 1:
+        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False, **options)
+
+
+def _rows_height(rows: int, legend: int = 0) -> float:
+    """The height in inches of a chart with so many horizontal bars and legend entries."""
+    return 0.75 + 0.27 * rows + 0.22 * ((legend + 1) // 2)
+
+
+def bars(values: Mapping[str, float], label: str, alternative: str, text: Callable[[float], str]) -> str:
+    """Horizontal bars, one a name, from the top, each with its value behind it."""
+    figure, axes = plots.figure(WIDTH, _rows_height(len(values)))
+    names = list(values)
+    axes.barh(range(len(names)), list(values.values()), color=plots.COLORS[0], height=0.66)
+    for row, value in enumerate(values.values()):
+        axes.annotate(text(value), (value, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.margins(x=0.22)
+    axes.set_xlim(left=0)
+    axes.grid(False, axis="y")
+    axes.set_xlabel(label)
+    return plots.svg(figure, alternative)
+
+
+def grouped_bars(rows: Mapping[str, Mapping[str, float]], label: str, alternative: str) -> str:
+    """Horizontal bars side by side. `rows` maps a name (source) to series (corpus) to a value."""
+    series = list(dict.fromkeys(name for values in rows.values() for name in values))
+    figure, axes = plots.figure(WIDTH, _rows_height(len(rows), len(series)) + 0.05 * len(rows) * len(series))
+    height = 0.76 / max(1, len(series))
+    for index, name in enumerate(series):
+        places = [row + (index - (len(series) - 1) / 2) * height for row in range(len(rows))]
+        widths = [values.get(name, 0.0) for values in rows.values()]
+        axes.barh(places, widths, height=height, color=plots.COLORS[index % len(plots.COLORS)], label=name)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.set_xlabel(label)
+    _legend(axes, len(series), handlelength=1)
+    return plots.svg(figure, alternative)
+
+
+def stacked_bars(rows: Mapping[str, Mapping[str, float]], label: str, alternative: str, first: str = "") -> str:
+    """Horizontal bars cut in parts. `rows` maps a name to its parts; `first` names a part drawn pale, as background."""
+    parts = list(dict.fromkeys(part for values in rows.values() for part in values))
+    parts.sort(key=lambda part: part != first)
+    colors = dict(zip([part for part in parts if part != first], plots.COLORS * 9, strict=False))
+    figure, axes = plots.figure(WIDTH, _rows_height(len(rows), len(parts)))
+    left = [0.0] * len(rows)
+    for part in parts:
+        widths = [values.get(part, 0.0) for values in rows.values()]
+        style = {"color": "#8c8c8c", "alpha": 0.4} if part == first else {"color": colors[part]}
+        axes.barh(range(len(rows)), widths, left=left, label=part, height=0.66, **style)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.set_xlabel(label)
+    _legend(axes, len(parts) + 1, handlelength=1)
+    return plots.svg(figure, alternative)
+
+
+def curves(lines: Mapping[str, Points], marks: Mapping[str, Points], labels: tuple[str, str], alternative: str) -> str:
+    """A line a name, and measured points in the same colour: training and validation loss by tokens seen."""
+    figure, axes = plots.figure(WIDTH, 3.0 + 0.22 * ((len(lines) + 1) // 2))
+    for index, name in enumerate(dict.fromkeys([*lines, *marks])):
+        style = _style(index)
+        drawn, points = lines.get(name, ()), marks.get(name, ())
+        axes.plot([x for x, _ in drawn], [y for _, y in drawn], alpha=0.55, linewidth=1.1, **style)
+        marker = MARKERS[index % len(MARKERS)]
+        axes.plot([x for x, _ in points], [y for _, y in points], marker=marker, markersize=4, label=name, **style)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    _legend(axes, len({*lines, *marks}))
+    return plots.svg(figure, alternative)
+
+
+def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], label: str, alternative: str) -> str:
+    """Points with bounds. `rows` maps a name (source) to series (experiment) to value, low, high."""
+    series = list(dict.fromkeys(name for values in rows.values() for name in values))
+    figure, axes = plots.figure(WIDTH, _rows_height(len(rows), len(series)) + 0.1 * len(rows))
+    for index, name in enumerate(series):
+        shift = (index - (len(series) - 1) / 2) * 0.62 / max(1, len(series))
+        found = [(row + shift, values[name]) for row, values in enumerate(rows.values()) if name in values]
+        xs = [value for _, (value, _, _) in found]
+        errors = [[value - low for _, (value, low, _) in found], [high - value for _, (value, _, high) in found]]
+        marker, color = MARKERS[index % len(MARKERS)], plots.COLORS[index % len(plots.COLORS)]
+        ys = [y for y, _ in found]
+        axes.errorbar(xs, ys, xerr=errors, fmt=marker, color=color, markersize=4, elinewidth=1.2, label=name)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    _legend(axes, len(series))
+    return plots.svg(figure, alternative)
+
+
+def histogram(edges: Sequence[float], counts: Sequence[float], threshold: float | None, alternative: str) -> str:
+    """Candidate pairs by similarity, with the threshold as a line."""
+    figure, axes = plots.figure(WIDTH, 2.7)
+    axes.stairs(counts, edges, fill=True, color=plots.COLORS[0], alpha=0.8)
+    if threshold is not None:
+        axes.axvline(threshold, color=plots.COLORS[3], linestyle="--")
+        axes.annotate("removed →", (threshold, 0.93), xycoords=("data", "axes fraction"), ha="right", fontsize=9)
+    axes.set_xlabel("Jaccard similarity of a candidate pair")
+    axes.set_ylabel("pairs")
+    return plots.svg(figure, alternative)
+
+
+def s_curves(lines: Mapping[str, Points], threshold: float | None, alternative: str) -> str:
+    """The chance that banding proposes a pair, by the pair's true similarity; one curve a method."""
+    figure, axes = plots.figure(WIDTH, 2.7)
+    for index, (name, points) in enumerate(lines.items()):
+        axes.plot([x for x, _ in points], [y for _, y in points], label=name, **_style(index))
+    if threshold is not None:
+        axes.axvline(threshold, color=plots.COLORS[3], linestyle="--")
+    axes.set_xlabel("true Jaccard similarity")
+    axes.set_ylabel("chance to be a candidate")
+    _legend(axes, len(lines))
+    return plots.svg(figure, alternative)
+
+
+def roc(lines: Mapping[str, Points], alternative: str) -> str:
+    """Receiver operating characteristic: true against false positive rate, with the diagonal of chance."""
+    figure, axes = plots.figure(3.6, 3.6 + 0.22 * ((len(lines) + 1) // 2))
+    axes.plot([0, 1], [0, 1], color="#8c8c8c", linewidth=1, linestyle=":")
+    for index, (name, points) in enumerate(lines.items()):
+        axes.plot([x for x, _ in points], [y for _, y in points], label=name, **_style(index))
+    axes.set_xlabel("false positive rate")
+    axes.set_ylabel("true positive rate")
+    axes.set_aspect("equal")
+    _legend(axes, len(lines))
+    return plots.svg(figure, alternative)

@@ -1,0 +1,232 @@
+"""Collect what the report tells: every stage's manifest, its run record and its executed notebook.
+
+The report reads the stages that its experiments need (`plan`) and nothing else below `results/`, so what an
+earlier configuration left there does not show. A stage that is planned and not found is left out, and so is
+each table it would have filled: a report on half a run is still a report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pileline import manifest
+
+STAGES = ("download", "clean", "deduplicate", "mix", "tokenizer", "shards", "train", "evaluate", "task", "report")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A combination of names that was trained and scored, with the tasks it was tried on."""
+
+    corpus: str
+    tokenizer: str
+    model: str
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The experiment's path below the stage folders: corpus/tokenizer/model."""
+        return f"{self.corpus}/{self.tokenizer}/{self.model}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage of the plan: its folder below results/, which stage it is, and the names it is made from."""
+
+    name: str
+    stage: str
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the runner recorded of one run of a stage: seconds, bytes, versions."""
+
+    started: datetime
+    seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    threads: int
+    python: str
+    platform: str
+    processor: str
+    packages: dict[str, str]
+    commit: str
+    dirty: bool
+
+    @property
+    def ended(self) -> datetime:
+        return self.started + timedelta(seconds=self.seconds)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Run:
+        """The run of a `run.json`; fields it lacks are empty, a start it lacks is an error (KeyError)."""
+        started = datetime.fromisoformat(value["started"])
+        git = value.get("git") or {}
+        return cls(
+            started=started if started.tzinfo else started.replace(tzinfo=UTC),
+            seconds=float(value.get("seconds") or 0.0),
+            cpu_seconds=float(value.get("cpu_seconds") or 0.0),
+            peak_memory_bytes=int(value.get("peak_memory_bytes") or 0),
+            threads=int(value.get("threads") or 1),
+            python=str(value.get("python") or ""),
+            platform=str(value.get("platform") or ""),
+            processor=str(value.get("processor") or ""),
+            packages={str(name): str(version) for name, version in (value.get("packages") or {}).items()},
+            commit=str(git.get("commit") or ""),
+            dirty=bool(git.get("dirty")),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that ran: its manifest, its run record and its executed notebook, where they exist."""
+
+    name: str
+    stage: str
+    folder: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run: Run | None = None
+    notebook: Path | None = None
+
+    @property
+    def page(self) -> str:
+        """Where the notebook's page lies, below the report; empty without a notebook."""
+        return f"notebooks/{self.name.replace('/', '--')}.html" if self.notebook else ""
+
+    @property
+    def last(self) -> str:
+        """The last part of the name: the source, corpus, tokenizer, model or task."""
+        return self.name.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report tells, by stage name; `nodes` is the plan in the order of the stages."""
+
+    root: Path
+    experiments: tuple[Experiment, ...]
+    configuration: dict[str, Any]
+    nodes: tuple[Node, ...]
+    stages: dict[str, Stage]
+
+    def of(self, stage: str) -> list[Stage]:
+        """The stages of one kind that were found, in the order of the plan."""
+        return [found for found in self.stages.values() if found.stage == stage]
+
+    def get(self, name: str) -> Stage | None:
+        """The stage of a folder name, or None if it did not run."""
+        return self.stages.get(name)
+
+    def part(self, kind: str, name: str) -> dict[str, Any]:
+        """A named part of the configuration (`part("corpora", "demo")`), empty if it has none so named."""
+        found = (self.configuration.get(kind) or {}).get(name)
+        return found if isinstance(found, dict) else {}
+
+    def in_order(self, sources: Iterable[str]) -> list[str]:
+        """Sources in the order of the configuration; those it does not name last, by name."""
+        known = {name: place for place, name in enumerate(self.configuration.get("sources") or {})}
+        return sorted(sources, key=lambda name: (known.get(name, len(known)), name))
+
+
+def merge_experiments(experiments: list[dict[str, Any]]) -> tuple[Experiment, ...]:
+    """Experiments without repeats, in order; tasks of one corpus, tokenizer and model come together."""
+    merged: dict[tuple[str, str, str], list[str]] = {}
+    for entry in experiments:
+        known = merged.setdefault((entry["corpus"], entry["tokenizer"], entry["model"]), [])
+        if entry.get("task") and entry["task"] not in known:
+            known.append(entry["task"])
+    return tuple(Experiment(*key, tuple(names)) for key, names in merged.items())
+
+
+def _corpus_nodes(corpus: str, configuration: dict[str, Any]) -> Iterator[Node]:
+    """The nodes that lead to a corpus: downloads, cleaned sources, duplicates, the corpus itself."""
+    settings = (configuration.get("corpora") or {}).get(corpus) or {}
+    cleaned = []
+    for source in settings.get("mix") or {}:
+        yield Node(f"raw/{source}", "download")
+        cleaned.append(f"clean/{settings.get('recipe')}/{source}")
+        yield Node(cleaned[-1], "clean", (f"raw/{source}",))
+    yield Node(f"duplicates/{corpus}", "deduplicate", tuple(cleaned))
+    yield Node(f"corpora/{corpus}", "mix", (*cleaned, f"duplicates/{corpus}"))
+
+
+def _experiment_nodes(experiment: Experiment, configuration: dict[str, Any]) -> Iterator[Node]:
+    """The nodes from a corpus to a scored model, its tasks and the holdout it is scored on."""
+    corpus, pair, name = f"corpora/{experiment.corpus}", f"{experiment.corpus}/{experiment.tokenizer}", experiment.name
+    holdout = (configuration.get("evaluation") or {}).get("holdout") or experiment.corpus
+    yield from _corpus_nodes(experiment.corpus, configuration)
+    yield from _corpus_nodes(holdout, configuration)
+    yield Node(f"tokenizers/{pair}", "tokenizer", (corpus,))
+    yield Node(f"shards/{pair}", "shards", (corpus, f"tokenizers/{pair}"))
+    yield Node(f"models/{name}", "train", (f"shards/{pair}", f"tokenizers/{pair}"))
+    inputs = (f"models/{name}", f"tokenizers/{pair}", f"corpora/{holdout}")
+    yield Node(f"evaluations/{name}", "evaluate", inputs)
+    for task in experiment.tasks:
+        settings = (configuration.get("tasks") or {}).get(task) or {}
+        labelled = f"clean/{settings.get('recipe')}/{settings.get('source')}"
+        if settings:
+            yield Node(f"raw/{settings.get('source')}", "download")
+            yield Node(labelled, "clean", (f"raw/{settings.get('source')}",))
+        labels = (labelled,) if settings else ()
+        yield Node(f"tasks/{name}/{task}", "task", (f"models/{name}", f"tokenizers/{pair}", *labels))
+
+
+def plan(experiments: tuple[Experiment, ...], configuration: dict[str, Any]) -> tuple[Node, ...]:
+    """Every stage that the experiments need, each once, ordered by stage; last the report itself."""
+    nodes: dict[str, Node] = {}
+    for experiment in experiments:
+        for node in _experiment_nodes(experiment, configuration):
+            nodes.setdefault(node.name, node)
+    used = {name for node in nodes.values() for name in node.inputs}
+    ends = tuple(name for name in nodes if name not in used)
+    nodes["report"] = Node("report", "report", ends)
+    return tuple(sorted(nodes.values(), key=lambda node: STAGES.index(node.stage)))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if the file is missing or is not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _notebook(root: Path, name: str) -> Path | None:
+    """The executed notebook of a stage: the last by name in its folder of logs."""
+    found = sorted((root / "logs" / name).glob("*.ipynb"))
+    return found[-1] if found else None
+
+
+def read_stage(root: Path, node: Node) -> Stage | None:
+    """What one planned stage left below `root`; None if it left neither a manifest nor a notebook."""
+    folder = root / node.name
+    if node.stage == "report":  # its folder still holds the last report; only its notebook is of this run
+        notebook = _notebook(root, node.name)
+        return Stage(node.name, node.stage, folder, notebook=notebook) if notebook else None
+    recorded = _read_json(folder / "run.json")
+    run = Run.from_dict(recorded) if recorded.get("started") else None
+    notebook = _notebook(root, node.name)
+    if not (folder / manifest.NAME).exists():
+        return Stage(node.name, node.stage, folder, run=run, notebook=notebook) if notebook else None
+    read = manifest.read(folder, node.stage)
+    return Stage(node.name, node.stage, folder, read.metrics, read.files, run, notebook)
+
+
+def collect(root: str | Path, experiments: list[dict[str, Any]], configuration: dict[str, Any]) -> Results:
+    """Read all that the experiments made below `root` (results/).
+
+    Raises `ManifestError` for a manifest that is there and damaged; what is missing is left out.
+    """
+    root = Path(root)
+    merged = merge_experiments(experiments)
+    nodes = plan(merged, configuration)
+    found = {node.name: stage for node in nodes if (stage := read_stage(root, node)) is not None}
+    return Results(root, merged, configuration, nodes, found)

@@ -1,0 +1,28 @@
+"""The report's sections: functions from `Results` to a `Section`, or to None where there is nothing to tell."""
+
+from collections.abc import Callable
+
+from pileline.report.read import Results
+from pileline.report.sections.data import cleaning, duplicates, holdout, sources
+from pileline.report.sections.headline import dag, headline
+from pileline.report.sections.models import bits, samples, tasks, tokenizers, training
+from pileline.report.sections.repeat import benchmark, repeat
+from pileline.report.tables import Section
+
+SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    headline,
+    dag,
+    sources,
+    cleaning,
+    duplicates,
+    holdout,
+    tokenizers,
+    training,
+    bits,
+    tasks,
+    samples,
+    repeat,
+    benchmark,
+)
+
+__all__ = ["SECTIONS"]

@@ -1,0 +1,295 @@
+"""From tokens to scores: tokenizers, training curves, bits per byte, tasks, samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pileline.report import charts
+from pileline.report.read import Experiment, Results, Stage
+from pileline.report.tables import (
+    MISSING,
+    Cell,
+    Chart,
+    Section,
+    Table,
+    best_of,
+    cells,
+    count,
+    decimal,
+    interval,
+    percent,
+)
+
+BLANK = "\u2581"
+_SHOWN = {BLANK: "·", " ": "·", "\n": "⏎", "\t": "⇥"}
+
+
+def _below(stage: Stage) -> str:
+    """A stage's name without its first folder: demo/bpe4k of tokenizers/demo/bpe4k."""
+    return stage.name.split("/", 1)[-1]
+
+
+def shown_piece(piece: str) -> str:
+    """A token's piece with its blanks and line ends made visible."""
+    return "".join(_SHOWN.get(character, character) for character in piece)
+
+
+def _compression_table(results: Results, stages: list[Stage]) -> Table:
+    """Bytes a token stands for, by source and tokenizer: more is better."""
+    sources = results.in_order({source for stage in stages for source in stage.metrics.get("compression", {})})
+    rows = []
+    for source in [*sources, "all"]:
+        values = []
+        for stage in stages:
+            found = stage.metrics.get("overall") if source == "all" else stage.metrics["compression"].get(source)
+            values.append((found or {}).get("bytes_per_token"))
+        best = best_of(values, largest=True)
+        marked = [
+            Cell(decimal(value, 2), best=len(stages) > 1 and value is not None and value == best) for value in values
+        ]
+        rows.append(cells(source, *marked))
+    caption = "Bytes of text that a token stands for, on the validation split of each tokenizer's corpus."
+    return Table(caption, ["Source", *(_below(stage) for stage in stages)], rows)
+
+
+def tokenizers(results: Results) -> Section | None:
+    """Compression by source, the longest pieces, and texts cut in pieces."""
+    stages = [stage for stage in results.of("tokenizer") if stage.metrics.get("compression")]
+    if not stages:
+        return None
+    facts, pieces = [], []
+    for stage in stages:
+        metrics = stage.metrics
+        rate, size = metrics.get("byte_fallback_rate"), metrics.get("vocabulary_size")
+        used = metrics.get("vocabulary_used")
+        share = used if isinstance(used, float) or not size or used is None else used / size
+        facts.append(
+            cells(
+                Cell(_below(stage), href=stage.page),
+                str(metrics.get("settings", {}).get("kind", MISSING)),
+                count(size),
+                percent(share),
+                percent(rate, 2),
+            )
+        )
+        pieces.append(
+            {
+                "name": _below(stage),
+                "longest": [shown_piece(_piece(entry)) for entry in metrics.get("longest_pieces", [])[:24]],
+                "segmentations": [
+                    (entry.get("source", ""), [shown_piece(piece) for piece in entry.get("pieces", [])[:120]])
+                    for entry in metrics.get("sample_segmentations", [])
+                ],
+            }
+        )
+    columns = ["Tokenizer", "Kind", "Vocabulary", "Used", "Bytes spelled out"]
+    caption = (
+        "Used: the part of the vocabulary that occurs in the validation split. Spelled out: tokens that are bytes."
+    )
+    tables = [Table(caption, columns, facts, labels=2), _compression_table(results, stages)]
+    return Section("tokenizers", "Tokenizers", {"tables": tables, "pieces": pieces})
+
+
+def _piece(entry: Any) -> str:
+    """A piece from a plain string or from a record with one."""
+    return str(entry.get("piece", "")) if isinstance(entry, dict) else str(entry)
+
+
+def _curve(stage: Stage, key: str) -> list[tuple[float, float]]:
+    """(tokens in millions, value) of the points of a training curve that have the value."""
+    points = stage.metrics.get("curve") or []
+    return [(point["tokens"] / 1e6, point[key]) for point in points if point.get(key) is not None]
+
+
+def training(results: Results) -> Section | None:
+    """Loss against tokens seen, and what each model is."""
+    stages = [stage for stage in results.of("train") if stage.metrics]
+    if not stages:
+        return None
+    rows = []
+    for stage in stages:
+        metrics = stage.metrics
+        rows.append(
+            cells(
+                Cell(_below(stage), href=stage.page),
+                str(metrics.get("kind", MISSING)),
+                str(metrics.get("device") or MISSING),
+                count(metrics.get("parameters")),
+                count(metrics.get("steps")),
+                count(metrics.get("tokens_seen")),
+                decimal(metrics.get("epochs"), 2),
+                decimal(metrics.get("final_training_loss")),
+                decimal(metrics.get("validation_loss")),
+            )
+        )
+    columns = ["Model", "Kind", "Device", "Parameters", "Steps", "Tokens seen", "Epochs", "Training loss"]
+    caption = "Losses in nats per token. They compare models of the same tokenizer; bits per byte compare all."
+    table = Table(caption, [*columns, "Validation loss"], rows, labels=3)
+    lines = {_below(stage): points for stage in stages if (points := _curve(stage, "loss"))}
+    marks = {_below(stage): points for stage in stages if (points := _curve(stage, "validation_loss"))}
+    drawn = []
+    if lines or marks:
+        ends = ", ".join(f"{name} ends at {points[-1][1]:.3f}" for name, points in {**lines, **marks}.items())
+        made = charts.curves(lines, marks, ("million tokens seen", "loss, nats per token"), f"Loss falls: {ends}")
+        drawn = [Chart(made, "Training loss (thin) and validation loss (with marks) by tokens seen.", wide=True)]
+    return Section("training", "Training", {"table": table, "charts": drawn})
+
+
+def _scores(results: Results) -> dict[Experiment, dict[str, Any]]:
+    """The metrics of each experiment's evaluation, where there is one."""
+    found = {experiment: results.get(f"evaluations/{experiment.name}") for experiment in results.experiments}
+    return {experiment: stage.metrics for experiment, stage in found.items() if stage and stage.metrics.get("sources")}
+
+
+def _bits_row(name: str, values: list[dict[str, Any]]) -> list[Cell]:
+    """A row of bits per byte: the lowest in bold, each tinted by how far it is above the lowest of the row."""
+    bits = [value.get("bits_per_byte") for value in values]
+    best, worst = best_of(bits), best_of(bits, largest=True)
+    made = [Cell(name)]
+    for value, number in zip(values, bits, strict=True):
+        heat = None
+        if number is not None and best is not None and worst is not None and worst > best:
+            heat = (number - best) / (worst - best)
+        mark = number is not None and number == best and len(bits) > 1
+        made.append(Cell(decimal(number), best=mark, heat=heat, note=interval(value.get("interval"), 2)))
+    return made
+
+
+def bits(results: Results) -> Section | None:
+    """Bits per byte by source and experiment."""
+    scores = _scores(results)
+    if not scores:
+        return None
+    sources = results.in_order({source for metrics in scores.values() for source in metrics["sources"]})
+    rows = [
+        _bits_row(source, [metrics["sources"].get(source, {}) for metrics in scores.values()]) for source in sources
+    ]
+    rows.append(_bits_row("all text", [metrics.get("overall", {}) for metrics in scores.values()]))
+    if all("macro_bits_per_byte" in metrics for metrics in scores.values()):
+        macro = [{"bits_per_byte": metrics["macro_bits_per_byte"]} for metrics in scores.values()]
+        rows.append(_bits_row("mean of sources", macro))
+    caption = (
+        "Bits per byte on the test split, 95 % interval below. In each row the lowest is bold; the deeper the tint, "
+        "the further above it."
+    )
+    names = [experiment.name for experiment in scores]
+    drawn = charts.intervals(
+        {source: _bounded(scores, source) for source in sources},
+        "bits per byte",
+        f"Bits per byte of {len(names)} experiments on {len(sources)} sources, with 95 % intervals",
+    )
+    chart = Chart(drawn, "Bits per byte by source with 95 % intervals; further left is better.", wide=True)
+    return Section(
+        "bits", "Bits per byte, by source", {"table": Table(caption, ["Source", *names], rows), "charts": [chart]}
+    )
+
+
+def _bounded(scores: dict[Experiment, dict[str, Any]], source: str) -> dict[str, tuple[float, float, float]]:
+    """Value, low and high of a source for each experiment that scored it."""
+    made = {}
+    for experiment, metrics in scores.items():
+        score = metrics["sources"].get(source)
+        if score and score.get("bits_per_byte") is not None:
+            value = score["bits_per_byte"]
+            low, high = score.get("interval") or (value, value)
+            made[experiment.name] = (value, min(low, value), max(high, value))
+    return made
+
+
+def _task_table(name: str, metrics: dict[str, Any]) -> Table:
+    """A row a method: accuracy with its interval, and macro averages."""
+    measures = {
+        "accuracy": "Accuracy",
+        "precision_macro": "Precision",
+        "recall_macro": "Recall",
+        "f1_macro": "F1",
+        "roc_auc_macro": "ROC area",
+    }
+    found = metrics["results"]
+    order = sorted(found, key=lambda method: (method.endswith("probe"), method != "majority"))
+    best = {key: best_of([score.get(key) for score in found.values()], largest=True) for key in measures}
+    rows = []
+    for method in order:
+        score = found[method]
+        row = [Cell(method.replace("_", " "))]
+        for key in measures:
+            value = score.get(key)
+            note = interval(score.get("interval")) if key == "accuracy" else ""
+            row.append(Cell(decimal(value), best=value is not None and value == best[key], note=note))
+        rows.append(row)
+    caption = (
+        f"{name}: {len(metrics.get('classes', []))} classes, {_amount(metrics.get('train'))} documents to fit,"
+        f" {_amount(metrics.get('test'))} to test it. All but accuracy are means over classes."
+    )
+    return Table(caption, ["Method", *measures.values()], rows)
+
+
+def _amount(value: Any) -> str:
+    """A number of documents, given as a number or as a record with one."""
+    return count(value.get("documents") if isinstance(value, dict) else value)
+
+
+def _confusion(classes: list[str], matrix: list[list[int]]) -> Table:
+    """The confusion matrix, rows true and columns predicted, tinted by the share of the row."""
+    rows = []
+    for number, (name, values) in enumerate(zip(classes, matrix, strict=True), start=1):
+        total = sum(values) or 1
+        tinted = [
+            Cell(count(value), heat=value / total, best=place == number - 1) for place, value in enumerate(values)
+        ]
+        rows.append([Cell(f"{number}  {name}"), *tinted])
+    caption = "The probe's confusions: a row is the true class, a column the predicted one, by number."
+    return Table(caption, ["True class", *(str(number) for number in range(1, len(classes) + 1))], rows)
+
+
+def roc_points(curve: Any) -> list[tuple[float, float]]:
+    """Points of a curve in any of its forms: {"fpr", "tpr"}, {"macro": ...} or a list of pairs."""
+    if isinstance(curve, dict):
+        for inner in ("macro", "micro"):
+            if inner in curve:
+                return roc_points(curve[inner])
+        across = curve.get("fpr") or curve.get("false_positive_rate") or []
+        up = curve.get("tpr") or curve.get("true_positive_rate") or []
+        return list(zip(across, up, strict=False))
+    return [(float(x), float(y)) for x, y in curve or []]
+
+
+def tasks(results: Results) -> Section | None:
+    """Scores on labelled data, beside baselines."""
+    blocks = []
+    for stage in results.of("task"):
+        metrics = stage.metrics
+        if not metrics.get("results"):
+            continue
+        probe = next((name for name in metrics["results"] if name.endswith("probe")), "")
+        matrix = (metrics["results"].get(probe) or {}).get("confusion")
+        lines = {name.replace("_", " "): roc_points(curve) for name, curve in (metrics.get("roc") or {}).items()}
+        lines = {name: points for name, points in lines.items() if points}
+        drawn = []
+        if lines:
+            areas = ", ".join(
+                f"{row}: {score.get('roc_auc_macro', 0):.3f}" for row, score in metrics["results"].items()
+            )
+            drawn = [Chart(charts.roc(lines, f"ROC curves; area {areas}"), "ROC, mean over classes; dotted: chance.")]
+        blocks.append(
+            {
+                "name": _below(stage),
+                "page": stage.page,
+                "table": _task_table(_below(stage), metrics),
+                "confusion": _confusion(metrics["classes"], matrix) if matrix else None,
+                "charts": drawn,
+                "examples": metrics.get("examples", [])[:8],
+            }
+        )
+    return Section("tasks", "Tasks", {"blocks": blocks}) if blocks else None
+
+
+def samples(results: Results) -> Section | None:
+    """What each model writes after each prompt."""
+    prompts: dict[str, list[tuple[str, str]]] = {}
+    for experiment in results.experiments:
+        stage = results.get(f"evaluations/{experiment.name}")
+        for sample in stage.metrics.get("samples", []) if stage else []:
+            text = sample["text"].removeprefix(sample["prompt"])
+            prompts.setdefault(sample["prompt"], []).append((experiment.name, text))
+    return Section("samples", "Samples", {"prompts": prompts}) if prompts else None
