@@ -235,7 +235,8 @@ class Transformer(LanguageModel):
     def __init__(self, shape: Shape, vocabulary_size: int, end: int) -> None:
         self.shape, self.vocabulary_size, self.end = shape, vocabulary_size, end
         self.context = shape.context
-        self.network = Decoder(shape, vocabulary_size)
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights when made; `initialize` draws ours
+            self.network = Decoder(shape, vocabulary_size)
 
     @classmethod
     def build(cls, settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> Transformer:

@@ -1,0 +1,366 @@
+"""Training: the same bits after kill -9 at any place, an overfitted batch, honest errors, exact schedules."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pileline import documents, manifest, models, training
+from pileline import shards as shards_room
+from pileline import tokenizer as tokenizer_room
+from pileline.training import checkpoint, loop, optimizers, schedules
+from pileline.training.outcome import Outcome
+
+V, END = 40, 0
+SMALL = {"kind": "transformer", "layers": 1, "heads": 2, "width": 16, "context": 8, "bigrams": 17}
+
+
+class Memory:
+    """Batches of a stream in memory, with the interface of the shards' loader: a function of the step."""
+
+    def __init__(self, batch=4, context=8, epoch_steps=5, seed=3):
+        self.batch, self.context, self.epoch_steps = batch, context, epoch_steps
+        self.tokens = np.random.default_rng(seed).integers(1, V, epoch_steps * batch * context + 1)
+
+    def batch_at(self, step):
+        starts = (step % self.epoch_steps * self.batch + np.arange(self.batch)) * self.context
+        rows = self.tokens[starts[:, None] + np.arange(self.context + 1)]
+        return rows[:, :-1], rows[:, 1:]
+
+
+def folders(tmp_path, name="run"):
+    made = [tmp_path / name / part for part in ("output", "scratch")]
+    for folder in made:
+        folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def trained(folder, plan, batches=None, validation=None, seed=1, **changes):
+    model = models.build(SMALL | changes, V, END, seed)
+    output, scratch = folder
+    outcome = loop.run(model, batches or Memory(), validation, plan, seed, 1, output, scratch, checkpoint_seconds=0)
+    return model, outcome
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ------------------------------------------------------------------------------------------------- resume
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 9])  # 5 is the border of an epoch
+def test_a_run_that_stops_anywhere_ends_with_the_same_bits(tmp_path, stop):
+    plan = training.Plan(steps=12, warmup=2, accumulate=2)
+    straight, expected = trained(folders(tmp_path, "straight"), plan, validation=Memory(seed=4))
+
+    class Stopping(Memory):
+        def batch_at(self, step):
+            if step == stop:
+                raise Killed
+            return super().batch_at(step)
+
+    broken = folders(tmp_path, "broken")
+    with pytest.raises(Killed):
+        trained(broken, plan, Stopping(), Memory(seed=4))
+    torch.manual_seed(99)  # whatever else draws from torch's own generator does not matter
+    np.random.seed(99)
+    resumed, outcome = trained(broken, plan, validation=Memory(seed=4))
+    assert same(weights(straight), weights(resumed))
+    assert outcome == expected
+    logs = [(folder / "output/training.jsonl").read_bytes() for folder in (tmp_path / "straight", tmp_path / "broken")]
+    assert logs[0] == logs[1]
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.unit.test_training import Memory, trained
+from pileline import training
+kill = int(sys.argv[3])
+
+class Killing(Memory):
+    def batch_at(self, step):
+        if step == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch_at(step)
+
+folder = [Path(sys.argv[2]) / part for part in ("output", "scratch")]
+model, _ = trained(folder, training.Plan(steps=8, warmup=2), Killing())
+model.save(folder[0])
+"""
+
+
+def test_kill_9_then_again_gives_the_same_files(tmp_path):
+    root = str(Path(__file__).parents[2])
+
+    def start(name, kill):
+        folders(tmp_path, name)
+        command = [sys.executable, "-c", SCRIPT, root, str(tmp_path / name), str(kill)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}/workflow"}
+        return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False)
+
+    assert start("straight", -1).returncode == 0
+    assert start("killed", 5).returncode == -signal.SIGKILL  # when the first epoch of 5 steps has just ended
+    assert not (tmp_path / "killed/output/model.safetensors").exists()
+    again = start("killed", -1)
+    assert again.returncode == 0
+    assert b"resumed after step 5" in again.stdout
+    for name in ("model.safetensors", "training.jsonl"):
+        found, expected = ((tmp_path / run / "output" / name).read_bytes() for run in ("killed", "straight"))
+        assert found == expected
+
+
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path, capsys):
+    folder = folders(tmp_path)
+    trained(folder, training.Plan(steps=3))
+    for plan, seed in ((training.Plan(steps=4), 1), (training.Plan(steps=3), 2)):
+        model, _ = trained(folder, plan, seed=seed)
+        assert "starting anew" in capsys.readouterr().out
+        fresh, _ = trained(folders(tmp_path, f"fresh-{plan.steps}-{seed}"), plan, seed=seed)
+        assert same(weights(model), weights(fresh))
+
+
+def test_an_ended_run_takes_no_further_step(tmp_path):
+    folder = folders(tmp_path)
+    first, outcome = trained(folder, training.Plan(steps=3))
+    again, repeated = trained(folder, training.Plan(steps=3))
+    assert same(weights(first), weights(again))
+    assert outcome == repeated
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, "a", {"step": 1})
+
+    def fail(state, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(tmp_path, "a", {"step": 2})
+    assert checkpoint.load(tmp_path, "a")["step"] == 1
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"identity": "a", "x": Evil()}, tmp_path / checkpoint.NAME)
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        checkpoint.load(tmp_path, "a")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_code_identity_ignores_comments_and_sees_changes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "made_for_a_test.py"
+    found = []
+    for text in ("x = 1\n", "# why\nx = 1\n", "x = 2\n"):
+        file.write_text("x = 0\n")
+        __import__("made_for_a_test")
+        file.write_text(text)
+        found.append(checkpoint.code_identity(["made_for_a_test"]))
+    assert found[0] == found[1] != found[2]
+
+
+# --------------------------------------------------------------------------------------------------- steps
+
+
+def test_one_batch_is_learned_by_heart(tmp_path):
+    plan = training.Plan(steps=150, warmup=5, matrix_rate=0.03, embedding_rate=0.03, precision="float32")
+    _, outcome = trained(folders(tmp_path), plan, Memory(batch=2, epoch_steps=1))
+    assert outcome.curve[0]["loss"] == pytest.approx(math.log(V), abs=1e-5)
+    assert outcome.final_training_loss < 0.2
+
+
+def test_accumulated_parts_make_the_same_step(tmp_path):
+    plans = [training.Plan(steps=1, warmup=0, accumulate=k, precision="float32") for k in (1, 2, 4)]
+    results = [trained(folders(tmp_path, str(k)), plan)[1].curve[0] for k, plan in enumerate(plans)]
+    for result in results[1:]:
+        assert result["loss"] == pytest.approx(results[0]["loss"], rel=1e-5)
+        assert result["gradient_norm"] == pytest.approx(results[0]["gradient_norm"], rel=1e-4)
+
+
+def test_every_parameter_is_trained(tmp_path):
+    before = weights(models.build(SMALL, V, END, 1))
+    after = weights(trained(folders(tmp_path), training.Plan(steps=4, warmup=0))[0])
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_change(tmp_path):
+    class Poisoned(Memory):
+        def batch_at(self, step):
+            if step == 2:
+                with torch.no_grad():
+                    model.network.embedding.weight[1, 0] = float("nan")
+            return super().batch_at(step)
+
+    model = models.build(SMALL, V, END, 1)
+    output, scratch = folders(tmp_path)
+    with pytest.raises(training.TrainingError, match=r"step 3: the loss is nan.*lower matrix_rate.*precision: float32"):
+        loop.run(model, Poisoned(), None, training.Plan(steps=5), 1, 1, output, scratch)
+
+
+def test_precision_is_recorded_and_bfloat16_learns_as_well(tmp_path):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        plan = training.Plan(steps=40, warmup=5, precision=precision)
+        _, outcome = trained(folders(tmp_path, precision), plan)
+        assert outcome.precision == precision
+        losses[precision] = outcome.final_training_loss
+    assert losses["float32"] < math.log(V) - 0.5
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.3)
+
+
+# ----------------------------------------------------------------------------------- schedules, optimizers
+
+
+def test_warmup_stable_decay():
+    plan = training.Plan(steps=100, warmup=4, decay=0.5)
+    found = [schedules.factor(plan, step) for step in range(100)]
+    assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert set(found[4:51]) == {1.0}
+    assert found[50:] == pytest.approx([(100 - step) / 50 for step in range(50, 100)])
+
+
+@given(st.integers(1, 300), st.integers(0, 50), st.floats(0, 1), st.sampled_from(["wsd", "cosine"]))
+def test_factors_stay_in_bounds(steps, warmup, decay, schedule):
+    plan = training.Plan(steps=steps, warmup=warmup, decay=decay, schedule=schedule)
+    found = [schedules.factor(plan, step) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in found)
+    assert all(a >= b - 1e-12 for a, b in zip(found[warmup:], found[warmup + 1 :], strict=False))
+
+
+def test_cosine_ends_at_a_tenth():
+    assert schedules.cosine(0, 10) == 1.0
+    assert schedules.cosine(5, 10) == pytest.approx(0.55)
+    assert schedules.cosine(10, 10) == pytest.approx(0.1)
+
+
+def test_muon_has_the_matrices_and_adam_the_rest_at_their_rates():
+    network = models.build(SMALL, V, END).network
+    plan = training.Plan(matrix_rate=0.03, embedding_rate=0.1, vector_rate=0.2)
+    muon, adam = optimizers.build(network.parameter_groups(), plan)
+    assert isinstance(muon, torch.optim.Muon)
+    optimizers.set_rates([muon, adam], 0.5)
+    assert [g["lr"] for g in (*muon.param_groups, *adam.param_groups)] == [0.015, 0.05, 0.1]
+    assert {id(p) for p in adam.param_groups[0]["params"]} == {
+        id(network.embedding.weight),
+        id(network.bigram.weight),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 1}, "no setting learning_rate; it has: accumulate, batch_tokens"),
+        ({"steps": 0}, "steps is 0"),
+        ({"schedule": "linear"}, "none of wsd, cosine"),
+        ({"decay": 2.0}, "decay is 2.0"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(training.TrainingError, match=message):
+        training.Plan.of({"kind": "transformer", "layers": 2} | settings, {"layers"})
+
+
+def test_metrics_thin_the_curve_but_keep_its_validations():
+    curve = [
+        {"step": s, "tokens": s, "loss": 1.0, "validation_loss": 2.0 if s % 100 == 0 else None, "rate": 1.0}
+        for s in range(1, 1001)
+    ]
+    made = Outcome(1000, 1000, 1.0, 1.0, 2.0, "cpu", "float32", 1, {}, curve).metrics()
+    assert len(made["curve"]) <= 200
+    assert [p["step"] for p in made["curve"] if p["validation_loss"]] == list(range(100, 1001, 100))
+    assert set(made["curve"][0]) == {"step", "tokens", "loss", "validation_loss"}
+    manifest.canonical_json(made)
+
+
+# -------------------------------------------------------------------------------------- with real shards
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A corpus of rhymes, its tokenizer and its shards."""
+    root = tmp_path_factory.mktemp("corpus")
+    lines = ["the cat sat on the mat", "the dog ran in the fog", "a fox in a box", "one two three four five"]
+    generator = np.random.default_rng(1)
+    texts = ["\n".join(lines[k] for k in generator.integers(0, 4, 12)) for _ in range(240)]
+    for split, part in (("train", texts[:200]), ("validation", texts[200:])):
+        table = [documents.Document(f"{split}#{n}", "rhymes", text, bytes(16)) for n, text in enumerate(part)]
+        documents.write(root / f"{split}.parquet", table)
+    folder = root / "tokenizer"
+    folder.mkdir()
+    tokenizer_room.train(texts, {"kind": "bpe", "vocabulary": 300, "sample_mb": 1}, 1, folder / tokenizer_room.NAME)
+    manifest.write(folder, "tokenizer", {})
+    tokenizer = tokenizer_room.Tokenizer.load(folder)
+    (root / "shards").mkdir()
+    for split in ("train", "validation"):
+        shards_room.write(root, split, tokenizer, root / "shards")
+    manifest.write(root / "shards", "shards", {"tokenizer_sha256": tokenizer.sha256})
+    return root / "shards", tokenizer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "ngram", "order": 3},
+        {"kind": "transformer", "layers": 1, "heads": 2, "width": 32, "context": 32, "steps": 60, "batch_tokens": 256},
+    ],
+)
+def test_any_kind_trains_on_shards_and_learns(corpus, tmp_path, settings):
+    shards, tokenizer = corpus
+    model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
+    output, scratch = folders(tmp_path)
+    outcome = training.train(model, shards, settings, 1, "cpu", 1, output, scratch)
+    assert outcome.validation_loss < 2.0 < math.log(tokenizer.vocabulary_size)
+    assert outcome.tokens_seen > 1000
+    manifest.canonical_json(outcome.metrics())
+    records = [json.loads(line) for line in (output / "training.jsonl").read_text().splitlines()]
+    assert [r["tokens"] for r in records] == sorted(r["tokens"] for r in records)
+    assert records[-1]["validation_loss"] is not None
+    training.clear(scratch)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_misspelt_setting_of_any_kind_is_refused(corpus, tmp_path):
+    shards, tokenizer = corpus
+    for settings in ({"kind": "ngram", "steps": 5}, {"kind": "transformer", "order": 3}):
+        model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
+        with pytest.raises(training.TrainingError, match="has no setting"):
+            training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path))
+
+
+def test_tensorboard_reads_the_events(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = folders(tmp_path)
+    _, outcome = trained(folder, training.Plan(steps=5))
+    events = EventAccumulator(str(folder[0] / "events"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert found == [(p["step"], pytest.approx(p["loss"])) for p in outcome.curve]
