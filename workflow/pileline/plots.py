@@ -61,19 +61,19 @@ _STYLE: Any = {
     "figure.constrained_layout.use": True,
 }
 
+matplotlib.rcParams.update(_STYLE)  # for good: what is added to a figure later (a legend, a text) takes its style then
+
 
 def figure(width: float = 6.4, height: float = 3.2, **subplots: Any) -> tuple[Figure, Any]:
     """A figure and its axes (as `Figure.subplots` returns them), in inches, in the house style."""
-    with matplotlib.rc_context(_STYLE):
-        made = Figure(figsize=(width, height))
-        return made, made.subplots(**subplots)
+    made = Figure(figsize=(width, height))
+    return made, made.subplots(**subplots)
 
 
 def svg(made: Figure, alternative: str) -> str:
     """The figure as an inline `<svg>` element that scales with the page; `alternative` says what it shows."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', text).group(1))  # type: ignore[union-attr]

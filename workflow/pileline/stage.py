@@ -16,6 +16,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import resource
@@ -33,6 +34,7 @@ from pileline import fingerprint, manifest
 from pileline import notebook as notebooks
 
 RUN_RECORD = "run.json"
+KERNEL_START_SECONDS = 180  # a machine that is full of work starts a kernel slowly
 
 
 class StageError(RuntimeError):
@@ -105,7 +107,7 @@ def _environment(threads: int, folder: str) -> None:
     }
 
 
-def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _Log) -> None:
+def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _Log, private: str) -> None:
     """Run the notebook; raise `StageError` for a failing cell, a dead kernel and a kernel that will not start."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -113,14 +115,15 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
 
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it cannot parse; we do
     deaths: list[str] = []
 
     class Engine(NBClientEngine):  # type: ignore[misc]
-        """papermill's engine, over IPC sockets: TCP ports are raced for by kernels that start together."""
+        """papermill's engine over sockets in a private folder; kernels that start together race for TCP ports."""
 
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
-            options["config"] = Config({"KernelManager": {"transport": "ipc"}})
+            options["config"] = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
             try:
                 return super().execute_managed_notebook(nb_man, kernel_name, **options)
             except DeadKernelError as error:
@@ -144,6 +147,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
             progress_bar=False,
             stdout_file=log,
             stderr_file=log,
+            start_timeout=KERNEL_START_SECONDS,
             autosave_cell_every=5,
         )
     except papermill.PapermillExecutionError as error:
@@ -152,9 +156,10 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
             f"  {error.ename}: {error.evalue}"
         ) from None
     except DeadKernelError:
-        raise StageError(
-            f"{notebook.name}: {_how_the_kernel_died()}, in the cell that begins with `{deaths[0]}`"
-        ) from None
+        where = f", in the cell that begins with `{deaths[0]}`" if deaths else ""
+        raise StageError(f"{notebook.name}: {_how_the_kernel_died()}{where}") from None
+    except RuntimeError as error:  # nbclient's word for a kernel that does not answer
+        raise StageError(f"{notebook.name}: the kernel did not start: {error}") from None
 
 
 def _first_line(source: str) -> str:
@@ -254,7 +259,7 @@ def run(notebook: Path, parameters: dict[str, Any], threads: int, executed: Path
         log = _Log(file, name)
         _environment(threads, private)
         try:
-            _execute(notebook, executed, {**parameters, "output": str(staging)}, log)
+            _execute(notebook, executed, {**parameters, "output": str(staging)}, log, private)
             if not (staging / manifest.NAME).exists():
                 raise StageError(
                     f"{notebook.name}: ended without writing {manifest.NAME}, so it did not finish its work "
