@@ -6,6 +6,8 @@ alone, since Snakemake does not compare parameters that look at anything else.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,11 @@ NOTEBOOKS = {
     "task": "notebooks/09_task.ipynb",
     "report": "notebooks/10_report.ipynb",
 }
+
+
+def prefer_this_python() -> None:
+    """Make the rules' `python` the one that Snakemake runs with, whether its environment is activated or not."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 
-def enter(output: str) -> Path:
-    """Go to the repository's root and return `output`, made if it is not there.
+def enter(output: str) -> None:
+    """Go to the repository's root and make the folder `output` if it is not there.
 
     The runner starts kernels in the root, Jupyter in the notebook's own folder; all paths of the parameters
     are relative to the root, known by its config.yaml. Raises FileNotFoundError outside of a repository.
@@ -19,6 +19,4 @@ def enter(output: str) -> Path:
             break
     else:
         raise FileNotFoundError(f"no config.yaml in {here} or above it; start Jupyter in Pileline's folder")
-    made = Path(output)
-    made.mkdir(parents=True, exist_ok=True)
-    return made
+    Path(output).mkdir(parents=True, exist_ok=True)

@@ -13,15 +13,15 @@ rule download_source:
     log:
         text="results/logs/raw/{source}/01_download.log",
         notebook="results/logs/raw/{source}/01_download.ipynb",
-    params:
-        *line.code("download"),
-        settings=line.settings("download"),
     conda:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=60,
+    params:
+        *line.code("download"),
+        settings=line.settings("download"),
     shell:
         RUN
 
@@ -39,15 +39,15 @@ rule clean_source:
     log:
         text="results/logs/clean/{recipe}/{source}/02_clean.log",
         notebook="results/logs/clean/{recipe}/{source}/02_clean.ipynb",
-    params:
-        *line.code("clean"),
-        settings=line.settings("clean"),
     conda:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=120,
+    params:
+        *line.code("clean"),
+        settings=line.settings("clean"),
     shell:
         RUN
 
@@ -64,15 +64,15 @@ rule deduplicate_corpus:
     log:
         text="results/logs/duplicates/{corpus}/03_deduplicate.log",
         notebook="results/logs/duplicates/{corpus}/03_deduplicate.ipynb",
-    params:
-        *line.code("deduplicate"),
-        settings=line.settings("deduplicate"),
     conda:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=240,
+    params:
+        *line.code("deduplicate"),
+        settings=line.settings("deduplicate"),
     shell:
         RUN
 
@@ -92,14 +92,14 @@ rule mix_corpus:
     log:
         text="results/logs/corpora/{corpus}/04_mix.log",
         notebook="results/logs/corpora/{corpus}/04_mix.ipynb",
-    params:
-        *line.code("mix"),
-        settings=line.settings("mix"),
     conda:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=120,
+    params:
+        *line.code("mix"),
+        settings=line.settings("mix"),
     shell:
         RUN

@@ -15,10 +15,6 @@ rule train_model:
     log:
         text="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.log",
         notebook="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.ipynb",
-    params:
-        *line.code("train"),
-        model_code=line.model_code,
-        settings=line.settings("train"),
     conda:
         "../../envs/pileline.yaml"
     threads: line.model_threads
@@ -26,6 +22,10 @@ rule train_model:
         mem_mb=4000,
         runtime=1440,
         gpu=1,
+    params:
+        *line.code("train"),
+        model_code=line.model_code,
+        settings=line.settings("train"),
     shell:
         RUN
 
@@ -46,10 +46,6 @@ rule evaluate_model:
     log:
         text="results/logs/evaluations/{corpus}/{tokenizer}/{model}/08_evaluate.log",
         notebook="results/logs/evaluations/{corpus}/{tokenizer}/{model}/08_evaluate.ipynb",
-    params:
-        *line.code("evaluate"),
-        model_code=line.model_code,
-        settings=line.settings("evaluate"),
     conda:
         "../../envs/pileline.yaml"
     threads: line.model_threads
@@ -57,6 +53,10 @@ rule evaluate_model:
         mem_mb=4000,
         runtime=240,
         gpu=1,
+    params:
+        *line.code("evaluate"),
+        model_code=line.model_code,
+        settings=line.settings("evaluate"),
     shell:
         RUN
 
@@ -77,10 +77,6 @@ rule solve_task:
     log:
         text="results/logs/tasks/{corpus}/{tokenizer}/{model}/{task}/09_task.log",
         notebook="results/logs/tasks/{corpus}/{tokenizer}/{model}/{task}/09_task.ipynb",
-    params:
-        *line.code("task"),
-        model_code=line.model_code,
-        settings=line.settings("task"),
     conda:
         "../../envs/pileline.yaml"
     threads: line.model_threads
@@ -88,5 +84,9 @@ rule solve_task:
         mem_mb=4000,
         runtime=240,
         gpu=1,
+    params:
+        *line.code("task"),
+        model_code=line.model_code,
+        settings=line.settings("task"),
     shell:
         RUN

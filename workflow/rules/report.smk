@@ -13,15 +13,15 @@ rule render_report:
     log:
         text="results/logs/report/10_report.log",
         notebook="results/logs/report/10_report.ipynb",
-    params:
-        *line.code("report"),
-        *line.templates(),
-        settings=line.settings("report"),
     conda:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        *line.code("report"),
+        *line.templates(),
+        settings=line.settings("report"),
     shell:
         RUN

@@ -13,15 +13,15 @@ rule train_tokenizer:
     log:
         text="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.log",
         notebook="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.ipynb",
-    params:
-        *line.code("tokenizer"),
-        settings=line.settings("tokenizer"),
     conda:
         "../../envs/pileline.yaml"
     threads: 2
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        *line.code("tokenizer"),
+        settings=line.settings("tokenizer"),
     shell:
         RUN
 
@@ -40,14 +40,14 @@ rule write_shards:
     log:
         text="results/logs/shards/{corpus}/{tokenizer}/06_shards.log",
         notebook="results/logs/shards/{corpus}/{tokenizer}/06_shards.ipynb",
-    params:
-        *line.code("shards"),
-        settings=line.settings("shards"),
     conda:
         "../../envs/pileline.yaml"
     threads: 2
     resources:
         mem_mb=3000,
         runtime=120,
+    params:
+        *line.code("shards"),
+        settings=line.settings("shards"),
     shell:
         RUN
