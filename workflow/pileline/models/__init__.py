@@ -39,10 +39,15 @@ def build(settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 
     return model
 
 
-def load(folder: str | Path, device: str = "cpu") -> LanguageModel:
-    """Read a trained model of any kind from its folder, onto `device` ("cpu", "cuda")."""
+def load(folder: str | Path, device: str = "cpu", threads: int | None = None) -> LanguageModel:
+    """Read a trained model of any kind from its folder, onto `device` ("auto", "cpu", "cuda").
+
+    `threads` are the cores that it computes with, where it can use several; None leaves that to the process.
+    """
     kind = read_configuration(Path(folder)).get("kind", "(none)")
     model: LanguageModel = resolve(kind).load(folder, device)
+    if threads is not None:
+        model.use_threads(threads)
     return model
 
 

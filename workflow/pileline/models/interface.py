@@ -38,10 +38,15 @@ class LanguageModel(ABC):
     end: int
     context: int  # tokens that a prediction can see, at most
     device: str = "cpu"
+    threads: int = 1
 
     def to(self, device: str) -> LanguageModel:
         """Move to a device ("auto", "cpu", "cuda"); returns itself. A model that knows only the CPU stays there."""
         return self
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many cores, where the model can use several."""
+        self.threads = threads
 
     @classmethod
     @abstractmethod

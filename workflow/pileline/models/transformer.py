@@ -256,6 +256,10 @@ class Transformer(LanguageModel):
         self.network.to(self.device)
         return self
 
+    def use_threads(self, threads: int) -> None:
+        super().use_threads(threads)
+        torch.set_num_threads(threads)
+
     @property
     def parameters_count(self) -> int:
         return sum(p.numel() for p in self.network.parameters())
@@ -310,10 +314,10 @@ class Transformer(LanguageModel):
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` (float32) and `config.json`."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        save_file(state, Path(folder) / "model.safetensors")
+        (Path(folder) / "model.safetensors").write_bytes(save(state))  # save_file makes it private to the user
         configuration = {
             "kind": self.kind,
             "shape": {**asdict(self.shape), "tied": self.network.tied},
