@@ -138,7 +138,7 @@ class Plan:
         """The rules that run for a cause of their own, not because another job feeds them: rule to reasons."""
         found: dict[str, set[str]] = {}
         for rule, reason in self.jobs:
-            if not reason.startswith("Input files updated by another job") and rule != "all":
+            if not reason.startswith("Input files updated by another job") and rule not in ("all", "default"):
                 found.setdefault(rule, set()).add(reason)
         return found
 
