@@ -113,6 +113,7 @@ def _deduplicate(corpus: str, generator: np.random.Generator) -> dict[str, Any]:
         "pairs": [{**pair, "excerpt_kept": "Of Man's first disobedience", "excerpt_removed": HOSTILE}] * 3,
         "similarity_histogram": {"edges": edges.tolist(), "counts": generator.integers(0, 90, 20).tolist()},
         "s_curve": {"similarity": similarity.tolist(), "probability": (1 - (1 - similarity**6) ** 20).tolist()},
+        "recall": {"edges": [0.4, 0.6, 0.8, 1.0], "pairs": [10, 20, 0], "found": [4, 17, 0], "expected": [4, 16, 0]},
         "alarms": ["milton lost 57 % of its bytes"] if minhash else [],
     }
 
@@ -149,6 +150,7 @@ def _tokenizer(generator: np.random.Generator) -> dict[str, Any]:
     return {
         "tokenizer": "bpe4k",
         "settings": {"kind": "bpe", "vocabulary": 4096},
+        "training": {"documents": 900, "text_bytes": 9_000_000, "sample_bytes": 8_000_000},
         "vocabulary_size": 4096,
         "vocabulary_used": 4010,
         "byte_fallback_rate": 0.0042,

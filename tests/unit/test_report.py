@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import numpy as np
@@ -407,17 +406,11 @@ def test_throughput_is_work_over_seconds(results: Results) -> None:
     assert runs.throughput(stage) == f"{8_160_000 / stage.run.seconds:,.0f} tokens/s"
 
 
-@pytest.mark.parametrize(
-    "curve",
-    [
-        {"fpr": [0, 1], "tpr": [0, 1]},
-        {"macro": {"fpr": [0, 1], "tpr": [0, 1]}, "micro": {"fpr": [0], "tpr": [1]}},
-        {"macro": [[0, 0], [1, 1]]},
-        [[0, 0], [1, 1]],
-    ],
-)
-def test_roc_points_of_every_form(curve: Any) -> None:
-    assert roc_points(curve) == [(0, 0), (1, 1)]
+def test_roc_points_prefer_the_mean_over_classes() -> None:
+    macro, micro = {"fpr": [0.0, 1.0], "tpr": [0.5, 1.0]}, {"fpr": [0.0], "tpr": [0.0]}
+    assert roc_points({"macro": macro, "micro": micro}) == [(0, 0.5), (1, 1)]
+    assert roc_points({"micro": micro}) == [(0, 0)]
+    assert roc_points({}) == []
 
 
 def test_pieces_show_what_cannot_be_seen() -> None:

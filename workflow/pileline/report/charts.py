@@ -129,22 +129,25 @@ def histogram(edges: Sequence[float], counts: Sequence[float], threshold: float 
     axes.stairs(counts, edges, fill=True, color=plots.COLORS[0], alpha=0.8)
     if threshold is not None:
         axes.axvline(threshold, color=plots.COLORS[3], linestyle="--")
-        axes.annotate("removed →", (threshold, 0.93), xycoords=("data", "axes fraction"), ha="right", fontsize=9)
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (4, 0), "textcoords": "offset points"}
+        axes.annotate("removed →", (threshold, 0.93), fontsize=9, **place)
+        axes.margins(y=0.18)
     axes.set_xlabel("Jaccard similarity of a candidate pair")
     axes.set_ylabel("pairs")
     return plots.svg(figure, alternative)
 
 
-def s_curves(lines: Mapping[str, Points], threshold: float | None, alternative: str) -> str:
-    """The chance that banding proposes a pair, by the pair's true similarity; one curve a method."""
-    figure, axes = plots.figure(WIDTH, 2.7)
-    for index, (name, points) in enumerate(lines.items()):
-        axes.plot([x for x, _ in points], [y for _, y in points], label=name, **_style(index))
+def s_curve(theory: Points, measured: Points, threshold: float | None, alternative: str) -> str:
+    """The chance that banding proposes a pair, by the pair's true similarity: in theory, and of planted pairs."""
+    figure, axes = plots.figure(WIDTH, 2.9 if measured else 2.7)
+    axes.plot([x for x, _ in theory], [y for _, y in theory], color=plots.COLORS[0], label="theory")
+    if measured:
+        axes.plot([x for x, _ in measured], [y for _, y in measured], "o", color=plots.COLORS[3], label="planted pairs")
     if threshold is not None:
         axes.axvline(threshold, color=plots.COLORS[3], linestyle="--")
     axes.set_xlabel("true Jaccard similarity")
     axes.set_ylabel("chance to be a candidate")
-    _legend(axes, len(lines))
+    _legend(axes, 2 if measured else 1)
     return plots.svg(figure, alternative)
 
 

@@ -42,6 +42,7 @@ _WORK: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
     "clean": ("MB/s", _ledger_bytes),
     "deduplicate": ("MB/s", _ledger_bytes),
     "mix": ("MB/s", lambda metrics: sum(row["effective_bytes"] for row in metrics["table"])),
+    "tokenizer": ("MB/s", lambda metrics: metrics["training"]["sample_bytes"]),
     "shards": ("tokens/s", lambda metrics: sum(metrics["tokens"].values())),
     "train": ("tokens/s", lambda metrics: metrics["tokens_seen"]),
     "evaluate": ("tokens/s", lambda metrics: metrics["overall"]["tokens"]),

@@ -31,7 +31,7 @@ font-weight gradienttransform gradientunits markerheight markerwidth offset opac
 preserveaspectratio r refx refy rx ry stop-color stop-opacity stroke stroke-dasharray stroke-dashoffset stroke-linecap
 stroke-linejoin stroke-miterlimit stroke-opacity stroke-width text-anchor transform version viewbox x x1 x2
 xml:space y y1 y2 dominant-baseline"""
-_PLAIN = """align alt border checked class colspan dir disabled display columnalign fence height href id lang
+_PLAIN = """align alt checked class colspan dir disabled display columnalign fence height href id lang
 linethickness lspace mathvariant maxsize minsize open role rowspan rspace scope separator span src start stretchy style
 title type valign width xlink:href accent movablelimits columnspacing rowspacing displaystyle scriptlevel form
 largeop symmetric notation depth voffset"""

@@ -20,6 +20,8 @@ from pileline.report.tables import (
     size,
 )
 
+WORTH_DRAWING = 0.001  # a removal of less than this share of all bytes cannot be seen in a chart
+
 
 def _source_rows(results: Results) -> Table:
     """What each source is, and the files it came as."""
@@ -43,7 +45,13 @@ def _source_rows(results: Results) -> Table:
     return Table("Where the text comes from. Full hashes stand under “How to repeat”.", columns, rows, labels=6)
 
 
-def _mix_table(stage: Stage) -> Table:
+def _mixture(results: Results, stage: Stage) -> list[dict[str, Any]]:
+    """The rows of a corpus' training mixture, sources in the order of the configuration."""
+    rows = {row["source"]: row for row in stage.metrics.get("table", [])}
+    return [rows[source] for source in results.in_order(rows)]
+
+
+def _mix_table(results: Results, stage: Stage) -> Table:
     """The training mixture of a corpus."""
     rows = [
         cells(
@@ -54,17 +62,17 @@ def _mix_table(stage: Stage) -> Table:
             size(row["effective_bytes"]),
             percent(row["share"]),
         )
-        for row in stage.metrics.get("table", [])
+        for row in _mixture(results, stage)
     ]
     columns = ["Source", "Documents", "Size", "Epochs", "Effective size", "Share"]
     return Table(f"Training mixture of {stage.last}: the size is repeated as often as the epochs say.", columns, rows)
 
 
-def _mix_chart(stages: list[Stage]) -> Chart:
+def _mix_chart(results: Results, stages: list[Stage]) -> Chart:
     """Effective megabytes by source, one bar a corpus and source."""
     rows: dict[str, dict[str, float]] = {}
     for stage in stages:
-        for row in stage.metrics.get("table", []):
+        for row in _mixture(results, stage):
             parts = rows.setdefault(row["source"], {})
             parts[stage.last] = row["effective_bytes"] / 1e6
     largest = max(((value, source) for source, parts in rows.items() for value in parts.values()), default=(0.0, ""))
@@ -79,9 +87,14 @@ def sources(results: Results) -> Section | None:
     if not results.of("download") and not mixes:
         return None
     tables = [_source_rows(results)] if results.of("download") else []
-    drawn = [_mix_chart(mixes)] if mixes else []
+    drawn = [_mix_chart(results, mixes)] if mixes else []
     samples = [(stage, stage.metrics.get("sample", [])[:3]) for stage in mixes]
-    values = {"tables": tables, "mixes": [_mix_table(stage) for stage in mixes], "charts": drawn, "samples": samples}
+    values = {
+        "tables": tables,
+        "mixes": [_mix_table(results, stage) for stage in mixes],
+        "charts": drawn,
+        "samples": samples,
+    }
     return Section("sources", "Sources and mixture", values)
 
 
@@ -121,15 +134,15 @@ def _sum_ledgers(ledgers: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _ledger_charts(name: str, ledgers: dict[str, dict[str, Any]], what: str) -> list[Chart]:
-    """The share of each source's bytes that was kept, and that each reason took; no chart if nothing was removed."""
-    if not any(ledger["removed"] for ledger in ledgers.values()):
+    """The share of each source's bytes that was kept, and that each reason took; no chart if next to nothing was."""
+    total = _sum_ledgers(ledgers)
+    if sum(amount["bytes"] for amount in total["removed"].values()) < WORTH_DRAWING * total["in"]["bytes"]:
         return []
     rows: dict[str, dict[str, float]] = {}
     for source, ledger in ledgers.items():
         whole = ledger["in"]["bytes"] or 1
         rows[source] = {"kept": 100 * ledger["kept"]["bytes"] / whole}
         rows[source] |= {reason: 100 * amount["bytes"] / whole for reason, amount in ledger["removed"].items()}
-    total = _sum_ledgers(ledgers)
     share = percent(ratio(total["kept"]["bytes"], total["in"]["bytes"]))
     alternative = f"{what} with {name}: {share} of all bytes kept, by source and reason of removal"
     return [Chart(charts.stacked_bars(rows, "% of bytes", alternative, first="kept"), f"{what}: {name}.")]
@@ -185,9 +198,25 @@ def _similarity_charts(stage: Stage) -> list[Chart]:
         points = list(zip(curve["similarity"], curve["probability"], strict=True))
         at = min(points, key=lambda point: abs(point[0] - (threshold or 0.8)))
         alternative = f"A pair of similarity {at[0]:.2f} is proposed with probability {at[1]:.3f}"
-        drawn = charts.s_curves({stage.last: points}, threshold, alternative)
+        drawn = charts.s_curve(points, _planted(metrics.get("recall") or {}), threshold, alternative)
         made.append(Chart(drawn, f"{stage.last}: the banding's S-curve. {alternative}."))
     return made
+
+
+def _planted(recall: dict[str, Any]) -> list[tuple[float, float]]:
+    """(similarity, share found) of planted copies, at the middle of each interval of similarity that has some."""
+    edges = recall.get("edges") or []
+    rows = zip(edges, edges[1:], recall.get("pairs") or [], recall.get("found") or [], strict=False)
+    return [((low + high) / 2, found / pairs) for low, high, pairs, found in rows if pairs]
+
+
+def _method(method: dict[str, Any]) -> str:
+    """A method in words: its kind, then its settings."""
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(method.items()) if name != "kind")
+    kind = str(method.get("kind", ""))
+    if kind in ("none", "exact"):
+        return f"{kind} (near copies of the holdout leave all the same: {settings})" if settings else kind
+    return f"{kind} ({settings})" if settings else kind
 
 
 def _pair(pair: dict[str, Any]) -> dict[str, str]:
@@ -215,7 +244,7 @@ def duplicates(results: Results) -> Section | None:
         block = {
             "corpus": stage.last,
             "page": stage.page,
-            "method": ", ".join(f"{name} {value}" for name, value in method.items()),
+            "method": _method(method),
             "table": ledger_table(caption, ledgers, {}),
             "charts": _ledger_charts(stage.last, ledgers, "Kept and removed by deduplication"),
             "alarms": stage.metrics.get("alarms", []),

@@ -21,7 +21,7 @@ from pileline.report.tables import (
 )
 
 BLANK = "\u2581"
-_SHOWN = {BLANK: "·", " ": "·", "\n": "⏎", "\t": "⇥"}
+_SHOWN = {BLANK: "·", " ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
 def _below(stage: Stage) -> str:
@@ -242,16 +242,10 @@ def _confusion(classes: list[str], matrix: list[list[int]]) -> Table:
     return Table(caption, ["True class", *(str(number) for number in range(1, len(classes) + 1))], rows)
 
 
-def roc_points(curve: Any) -> list[tuple[float, float]]:
-    """Points of a curve in any of its forms: {"fpr", "tpr"}, {"macro": ...} or a list of pairs."""
-    if isinstance(curve, dict):
-        for inner in ("macro", "micro"):
-            if inner in curve:
-                return roc_points(curve[inner])
-        across = curve.get("fpr") or curve.get("false_positive_rate") or []
-        up = curve.get("tpr") or curve.get("true_positive_rate") or []
-        return list(zip(across, up, strict=False))
-    return [(float(x), float(y)) for x, y in curve or []]
+def roc_points(curves: dict[str, dict[str, list[float]]]) -> list[tuple[float, float]]:
+    """Points of a method's curve, the mean over classes if it is there."""
+    curve = curves.get("macro") or curves.get("micro") or {}
+    return list(zip(curve.get("fpr", []), curve.get("tpr", []), strict=True))
 
 
 def tasks(results: Results) -> Section | None:
