@@ -56,21 +56,6 @@ def _staged(final: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _prepare_scratch(scratch: Path, identity: str) -> None:
-    """Keep the folder of a run that was cut off only if that run did the same work."""
-    mark = scratch / "identity"
-    if not (mark.exists() and mark.read_text(encoding="utf-8") == identity):
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        mark.write_text(identity, encoding="utf-8")
-
-
-def _identity(notebook: Path, parameters: dict[str, Any], inputs: list[Path]) -> str:
-    """What makes two runs the same work: code, parameters and the content of the input manifests."""
-    parts = [*fingerprint.notebook_code(notebook), manifest.canonical_json(parameters)]
-    return "\n".join(parts + [f"{path}:{manifest.sha256(path)}" for path in inputs])
-
-
 # ------------------------------------------------------------------------------------------- the log
 class _Log:
     """A text stream that writes to the log file as it is, and to the terminal with the stage's name."""
@@ -232,11 +217,12 @@ def _record(name: str, notebook: Path, executed: Path, started: float, seconds: 
 
 
 # --------------------------------------------------------------------------------------------- the run
-def run(notebook: Path, parameters: dict[str, Any], threads: int, executed: Path, inputs: list[Path]) -> None:
+def run(notebook: Path, parameters: dict[str, Any], threads: int, executed: Path) -> None:
     """Run one stage into the folder that its parameter `output` names.
 
-    `executed` is where the executed notebook goes; a text log of the same name stands beside it. `inputs`
-    are the manifests that the stage reads. Raises `StageError`, `NotebookError` or `ManifestError`.
+    `executed` is where the executed notebook goes; a text log of the same name stands beside it. The folder
+    of a parameter `scratch` outlives a run that was cut off, so that the next one can go on, and is removed
+    when the stage has ended well. Raises `StageError` or `NotebookError`.
     """
     parsed = notebooks.read(notebook)
     if "threads" in parsed.parameters and "threads" not in parameters:
@@ -248,7 +234,7 @@ def run(notebook: Path, parameters: dict[str, Any], threads: int, executed: Path
     name = final.relative_to("results").as_posix() if final.is_relative_to("results") else final.as_posix()
     scratch = Path(parameters["scratch"]) if "scratch" in parameters else None
     if scratch:
-        _prepare_scratch(scratch, _identity(notebook, parameters, inputs))
+        scratch.mkdir(parents=True, exist_ok=True)
     executed.parent.mkdir(parents=True, exist_ok=True)
     started = time.time()
     with (
@@ -288,12 +274,11 @@ def main() -> int:
     parser.add_argument("--parameters", type=json.loads, required=True, help="its parameters, as a JSON object")
     parser.add_argument("--threads", type=int, required=True, help="how many threads it may use")
     parser.add_argument("--log", type=Path, required=True, help="where the executed notebook goes")
-    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="the manifests that the stage reads")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        run(options.notebook, options.parameters, options.threads, options.log, options.inputs)
-    except (StageError, notebooks.NotebookError, manifest.ManifestError) as error:
+        run(options.notebook, options.parameters, options.threads, options.log)
+    except (StageError, notebooks.NotebookError) as error:
         print(f"\nStage failed. {error}", file=sys.stderr)
         print(f"The executed notebook: {options.log}", file=sys.stderr)
         return 1
