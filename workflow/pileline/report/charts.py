@@ -90,14 +90,20 @@ def stacked_bars(rows: Mapping[str, Mapping[str, float]], label: str, alternativ
 
 
 def curves(lines: Mapping[str, Points], marks: Mapping[str, Points], labels: tuple[str, str], alternative: str) -> str:
-    """A line a name, and measured points in the same colour: training and validation loss by tokens seen."""
+    """A line a name, and measured points in the same colour: training and validation loss by tokens seen.
+
+    The x axis is logarithmic, since experiments see very different numbers of tokens; x must be above 0.
+    """
     figure, axes = plots.figure(WIDTH, 3.0 + 0.22 * ((len(lines) + 1) // 2))
-    for index, name in enumerate(dict.fromkeys([*lines, *marks])):
+    for index, name in enumerate(dict.fromkeys([*marks, *lines])):
         style = _style(index)
         drawn, points = lines.get(name, ()), marks.get(name, ())
         axes.plot([x for x, _ in drawn], [y for _, y in drawn], alpha=0.55, linewidth=1.1, **style)
         marker = MARKERS[index % len(MARKERS)]
         axes.plot([x for x, _ in points], [y for _, y in points], marker=marker, markersize=4, label=name, **style)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     _legend(axes, len({*lines, *marks}))

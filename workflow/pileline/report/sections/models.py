@@ -96,9 +96,9 @@ def _piece(entry: Any) -> str:
 
 
 def _curve(stage: Stage, key: str) -> list[tuple[float, float]]:
-    """(tokens in millions, value) of the points of a training curve that have the value."""
+    """(tokens in millions, value) of the points of a training curve that have the value, after the first token."""
     points = stage.metrics.get("curve") or []
-    return [(point["tokens"] / 1e6, point[key]) for point in points if point.get(key) is not None]
+    return [(point["tokens"] / 1e6, point[key]) for point in points if point.get(key) is not None and point["tokens"]]
 
 
 def training(results: Results) -> Section | None:
