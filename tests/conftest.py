@@ -138,8 +138,9 @@ class Plan:
         """The rules that run for a cause of their own, not because another job feeds them: rule to reasons."""
         found: dict[str, set[str]] = {}
         for rule, reason in self.jobs:
-            if not reason.startswith("Input files updated by another job") and rule not in ("all", "default"):
-                found.setdefault(rule, set()).add(reason)
+            own = [part for part in reason.split("; ") if not part.startswith("Input files updated by another job")]
+            if own and rule not in ("all", "default"):
+                found.setdefault(rule, set()).update(own)
         return found
 
     @property

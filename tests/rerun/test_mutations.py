@@ -154,7 +154,7 @@ SOMETHING: dict[str, tuple[Edit, set[str], str]] = {
     ),
     "a model's module, found by its kind": (
         edit_library("models/ngram.py", add_code),
-        {"train_model", "evaluate_model"},
+        {"train_model"},
         "workflow/pileline/models/ngram.py:",
     ),
     "a recipe": (setting("recipes", "slimpajama", 1, {"short": {"characters": 150}}), {"clean_source"}, "150"),
