@@ -181,7 +181,7 @@ def test_top_k_and_temperature():
         (lambda: fitted([[9]], 2), "0 to 9"),
         (lambda: NGram(2, V, END).fit(np.array([], dtype=np.int64)), "shards empty"),
         (lambda: NGram(2, V, END).score([np.array([1])]), "no counts"),
-        (lambda: models.build({"kind": "gru"}, V, END), "known kinds: ngram, transformer"),
+        (lambda: models.build({"kind": "gru"}, V, END), "known kinds: ngram, residual, transformer"),
     ],
 )
 def test_errors_say_what_is_wrong(make, message):

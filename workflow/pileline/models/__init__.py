@@ -17,6 +17,7 @@ from .interface import LanguageModel, ModelError, read_configuration
 
 REGISTRY = {
     "ngram": "pileline.models.ngram:NGram",
+    "residual": "pileline.models.residual:Residual",
     "transformer": "pileline.models.transformer:Transformer",
 }
 

@@ -14,14 +14,21 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+CONFIGURATION = "config.json"
 Tokens = npt.NDArray[Any]  # one document's token ids: whole numbers, one axis
 Floats = npt.NDArray[Any]
-CONFIGURATION = "config.json"
+
+
+class Stream(Protocol):
+    """A corpus's tokens, read where they are asked for; each document with its leading `end`."""
+
+    def __len__(self) -> int: ...
+    def read(self, start: int, stop: int) -> Tokens: ...
 
 
 class ModelError(ValueError):
@@ -52,6 +59,21 @@ class LanguageModel(ABC):
     @abstractmethod
     def setting_names(cls) -> set[str]:
         """The keys of a `models` entry that this kind of model understands, besides `kind`."""
+
+    def prepare(self, stream: Stream) -> int:
+        """What a model that learns by gradient does before its first step: by default nothing.
+
+        Returns how many tokens, from the stream's start, the steps shall go over.
+        """
+        return len(stream)
+
+    def complete(self, stream: Stream) -> None:
+        """What a model that learns by gradient does after its last step: by default nothing."""
+        return
+
+    @abstractmethod
+    def configuration(self) -> dict[str, Any]:
+        """What `config.json` says: all it takes to build the model again, besides what it learned."""
 
     @property
     @abstractmethod
@@ -119,9 +141,9 @@ def sharpen(chances: Floats, temperature: float, top_k: int) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def write_configuration(folder: Path, configuration: dict[str, Any]) -> None:
+def write_configuration(folder: Path, model: LanguageModel) -> None:
     """Write the model's `config.json`."""
-    text = json.dumps(configuration, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(model.configuration(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / CONFIGURATION).write_text(text, encoding="utf-8")
 
 

@@ -57,6 +57,22 @@ class Level:
         return cls(keys, counts, discounts, total, backoff)
 
 
+@dataclass
+class Followers:
+    """The tokens seen after each context of a level, with their discounted shares; a context's lie side by side."""
+
+    starts: Integers  # [contexts + 1]
+    tokens: npt.NDArray[np.int32]  # [n-grams]
+    shares: npt.NDArray[np.float32]  # [n-grams]
+
+    @classmethod
+    def of(cls, level: Level, vocabulary: int) -> Followers:
+        context = level.keys // vocabulary
+        starts = np.append(0, np.cumsum(np.bincount(context, minlength=len(level.total))))
+        shares = (level.counts - discount(level.counts, level.discounts)) / level.total[context]
+        return cls(starts, (level.keys - context * vocabulary).astype(np.int32), shares.astype(np.float32))
+
+
 def estimate_discounts(counts: Integers) -> tuple[float, float, float]:
     """D1, D2, D3+ from n1..n4, the numbers of n-grams with counts one to four (Chen & Goodman, equation 17)."""
     n1, n2, n3, n4 = (int(np.count_nonzero(counts == k)) for k in (1, 2, 3, 4))
@@ -78,17 +94,21 @@ def unique_documents(tokens: Integers, end: int) -> Integers:
     Repeating a source (its epochs) doubles counts without new evidence: n-grams seen once become twice, and the
     discounts, which rest on how many were seen once, break. Documents are told by a 64-bit hash.
     """
-    starts = np.flatnonzero(tokens == end)
-    if not len(starts):
-        return tokens
-    lengths = np.diff(np.append(starts, len(tokens)))
-    tokens = tokens[starts[0] :]
-    place = np.arange(len(tokens)) - np.repeat(starts - starts[0], lengths)
-    mixed = _mix(tokens.astype(np.uint64) + (place.astype(np.uint64) << np.uint64(32)))
-    hashes = _mix(np.add.reduceat(mixed, starts - starts[0]) + lengths.astype(np.uint64))
-    keep = np.zeros(len(starts), dtype=bool)
+    lengths, hashes = document_hashes(tokens, end)
+    keep = np.zeros(len(lengths), dtype=bool)
     keep[np.unique(hashes, return_index=True)[1]] = True
     return np.asarray(tokens[np.repeat(keep, lengths)])
+
+
+def document_hashes(tokens: Integers, end: int) -> tuple[Integers, npt.NDArray[np.uint64]]:
+    """Length (with its `end`) and 64-bit hash of each document of a stream; what precedes the first `end` is one."""
+    starts = np.union1d(np.flatnonzero(tokens == end), [0]) if len(tokens) else np.zeros(0, dtype=np.int64)
+    lengths = np.diff(np.append(starts, len(tokens)))
+    if not len(starts):
+        return lengths, np.zeros(0, dtype=np.uint64)
+    place = np.arange(len(tokens)) - np.repeat(starts, lengths)
+    mixed = _mix(tokens.astype(np.uint64) + (place.astype(np.uint64) << np.uint64(32)))
+    return lengths, _mix(np.add.reduceat(mixed, starts) + lengths.astype(np.uint64))
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -112,6 +132,7 @@ class NGram(LanguageModel):
         self.order, self.vocabulary_size, self.end, self.repeats = order, vocabulary_size, end, repeats
         self.context = order - 1
         self.levels: list[Level] = []
+        self._made: list[Followers] = []
 
     @classmethod
     def build(cls, settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> NGram:
@@ -138,7 +159,7 @@ class NGram(LanguageModel):
             )
         if self.repeats == "once":
             tokens = unique_documents(tokens, self.end)
-        self.levels = []
+        self.levels, self._made = [], []
         ids = np.zeros(len(tokens) + 1, dtype=np.int64)  # of the n-gram that ends at each place, shifted by one
         reach = _reach(tokens, self.end)
         places = np.arange(len(tokens))
@@ -229,6 +250,45 @@ class NGram(LanguageModel):
             ) / level.total[node]
         return chances
 
+    def distributions(self, rows: Tokens) -> tuple[Floats, Floats]:
+        """What may follow each place of each row, as arrays that grow fast: for a batch, not for a corpus.
+
+        Rows are token ids [rows, length]; nothing before a row or before its last `end` is seen. Returns float32
+        [rows * length, V], each row a distribution, and float32 [rows * length, order], the evidence behind it: the
+        logarithm of one plus how often the last 0, 1, ... order - 1 tokens were followed by anything.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        places = np.arange(rows.shape[1])
+        reach = (places - np.maximum.accumulate(np.where(rows == self.end, places, 0), axis=1) + 1).ravel()
+        chances = np.zeros((rows.size, self.vocabulary_size), dtype=np.float32)
+        chances += np.float32(1 / self.vocabulary_size)
+        evidence = np.zeros((rows.size, self.order), dtype=np.float32)
+        node = np.zeros(rows.size, dtype=np.int64)  # id of the last n-1 tokens, -1: not seen
+        for n, (level, followers) in enumerate(zip(self._ready(), self._followers(), strict=True), 1):
+            seen = np.flatnonzero(node >= 0)
+            seen = seen[level.total[node[seen]] > 0]
+            contexts = node[seen]
+            evidence[seen, n - 1] = np.log1p(level.total[contexts])
+            chances[seen] *= level.backoff[contexts, None].astype(np.float32)
+            lengths = followers.starts[contexts + 1] - followers.starts[contexts]
+            entries = np.repeat(followers.starts[contexts] - np.cumsum(lengths) + lengths, lengths)
+            entries += np.arange(len(entries))
+            flat = chances.reshape(-1)
+            flat[np.repeat(seen * self.vocabulary_size, lengths) + followers.tokens[entries]] += followers.shares[
+                entries
+            ]
+            before = np.append(-1, node[:-1]) if n > 1 else node
+            asked = np.flatnonzero((reach >= n) & (before >= 0))
+            node = np.full(rows.size, -1, dtype=np.int64)
+            node[asked] = _find(level.keys, before[asked] * self.vocabulary_size + rows.reshape(-1)[asked])
+        return chances, evidence
+
+    def _followers(self) -> list[Followers]:
+        """Each level's contexts with what follows them; made when first asked for."""
+        if len(self._made) != len(self.levels):
+            self._made = [Followers.of(level, self.vocabulary_size) for level in self._ready()]
+        return self._made
+
     def _node(self, tokens: Tokens) -> int:
         """The id of an n-gram, 0 for the empty one, -1 if it was not seen."""
         node = np.zeros(1, dtype=np.int64)
@@ -258,7 +318,10 @@ class NGram(LanguageModel):
             arrays[f"counts{n}"] = _narrow(level.counts)
             arrays[f"children{n}"] = _narrow(children)
         np.savez(folder / "ngram.npz", **arrays)
-        configuration = {
+        write_configuration(folder, self)
+
+    def configuration(self) -> dict[str, Any]:
+        return {
             "kind": self.kind,
             "order": self.order,
             "vocabulary_size": self.vocabulary_size,
@@ -266,7 +329,6 @@ class NGram(LanguageModel):
             "repeats": self.repeats,
             "discounts": [list(level.discounts) for level in self.levels],
         }
-        write_configuration(folder, configuration)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> NGram:

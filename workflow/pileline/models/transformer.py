@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -233,10 +233,11 @@ class Transformer(LanguageModel):
     has_features: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, vocabulary_size: int, end: int) -> None:
-        self.shape, self.vocabulary_size, self.end = shape, vocabulary_size, end
+        self.vocabulary_size, self.end = vocabulary_size, end
         self.context = shape.context
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights when made; `initialize` draws ours
-            self.network = Decoder(shape, vocabulary_size)
+            self.network: Any = Decoder(shape, vocabulary_size)
+        self.shape = replace(shape, tied=self.network.tied)
 
     @classmethod
     def build(cls, settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> Transformer:
@@ -250,7 +251,7 @@ class Transformer(LanguageModel):
         """The keys of a `models` entry that describe the network."""
         return {field.name for field in fields(Shape)}
 
-    def to(self, device: str) -> Transformer:
+    def to(self, device: str) -> Self:
         """Move to a device ("auto", "cpu", "cuda"); returns itself."""
         self.device = choose_device(device)
         self.network.to(self.device)
@@ -318,20 +319,25 @@ class Transformer(LanguageModel):
 
         state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         (Path(folder) / "model.safetensors").write_bytes(save(state))  # save_file makes it private to the user
-        configuration = {
+        write_configuration(Path(folder), self)
+
+    def configuration(self) -> dict[str, Any]:
+        return {
             "kind": self.kind,
-            "shape": {**asdict(self.shape), "tied": self.network.tied},
+            "shape": asdict(self.shape),
             "vocabulary_size": self.vocabulary_size,
             "end": self.end,
         }
-        write_configuration(Path(folder), configuration)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Transformer:
         """Read what `save` wrote, onto `device`."""
-        from safetensors.torch import load_file
-
         saved = read_configuration(Path(folder))
         model = cls(Shape(**saved["shape"]), saved["vocabulary_size"], saved["end"])
-        model.network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        model._load_network(Path(folder))
         return model.to(device)
+
+    def _load_network(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        self.network.load_state_dict(load_file(folder / "model.safetensors"))

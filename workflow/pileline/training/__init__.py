@@ -9,12 +9,13 @@ in `scratch`, from which a killed run goes on.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pileline import manifest
 from pileline.models import LanguageModel
-from pileline.shards import Loader, ShardError, ShardSet, open_shards
+from pileline.shards import Loader, ShardError, ShardSet, TokenStream, open_shards
 
 from .outcome import Outcome, loss_over
 from .settings import Plan, TrainingError, refuse_unknown
@@ -48,13 +49,17 @@ def train(
     plan = Plan.of(settings, known)
     model.to(device)
     batch = max(plan.batch_tokens // model.context, 1)
-    loader = Loader(open_shards(shards, "train"), batch, model.context, seed)
+    whole = open_shards(shards, "train")
+    stepped = model.prepare(whole.tokens)
+    part = whole if stepped == whole.n_tokens else _start(whole, stepped)
+    loader = Loader(part, batch, model.context, seed)
     validation = _validation(shards)
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
         held_out = Loader(validation, batch, model.context, 0)  # the same blocks whatever the seed
     data = manifest.canonical_json(manifest.read(shards, "shards").files)
     outcome = loop.run(model, loader, held_out, plan, seed, threads, Path(output), Path(scratch), data)
+    model.complete(whole.tokens)
     outcome.validation_loss = loss_over(model, _sample(validation))
     return outcome
 
@@ -65,6 +70,11 @@ def _validation(shards: str | Path) -> ShardSet | None:
         return open_shards(shards, "validation")
     except ShardError:
         return None
+
+
+def _start(shards: ShardSet, tokens: int) -> ShardSet:
+    """The first `tokens` tokens of the shards, as shards."""
+    return replace(shards, tokens=TokenStream([shards.tokens.read(0, tokens)]))
 
 
 def _sample(shards: ShardSet | None) -> list[Any]:
