@@ -23,7 +23,8 @@ def readable(number: float, unit: str = "") -> str:
             return (
                 f"{number / size:.1f} {prefix}{unit}" if unit == "B" else f"{number / size:.1f}{prefix} {unit}".strip()
             )
-    return f"{number:.0f} {unit}".strip()
+    digits = 0 if number >= 10 or number == int(number) else 1  # 0.4 steps a second is not 0
+    return f"{number:.{digits}f} {unit}".strip()
 
 
 def clock(seconds: float) -> str:
