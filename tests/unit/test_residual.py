@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pileline import models, training
 from pileline.models.interface import ModelError
 from pileline.models.ngram import NGram
+from pileline.models.residual import repeats
 from pileline.training import loop
 
 V, END = 23, 0
@@ -144,8 +145,27 @@ def test_training_corrects_what_counting_cannot_know(tmp_path):
     assert training.loss_over(model, held_out) < before - 0.5
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 4))
+def test_the_cache_counts_what_the_document_said_before(row, levels):
+    found = repeats(torch.tensor([row, row[::-1]]), END, V, levels)
+    assert len(found) == levels
+    for number, tokens in enumerate((row, row[::-1])):
+        for place in range(len(tokens)):
+            start = max((i for i in range(place + 1) if tokens[i] == END), default=0)
+            seen = tokens[start : place + 1]
+            for level, counts in enumerate(found):
+                expected = np.zeros(V)
+                for i in range(level, len(seen)):
+                    if level == 0 or seen[i - level : i] == seen[len(seen) - level :]:
+                        expected[seen[i]] += 1
+                assert counts[number, place].tolist() == expected.tolist()
+
+
 def test_shares_that_cannot_be_are_refused():
     with pytest.raises(ModelError, match=r"share 1\.5"):
         models.build(SMALL | {"share": 1.5}, V, END)
+    with pytest.raises(ModelError, match="cache 13"):
+        models.build(SMALL | {"cache": 13}, V, END)
     with pytest.raises(ModelError, match=r"too few for a share of 0\.125"):
         models.build(SMALL, V, END).prepare(Stream([[1, 2]]))

@@ -1,11 +1,13 @@
-"""A transformer that corrects an n-gram model: residual learning (Li et al. 2022, "N-gram is back").
+"""A transformer that corrects what can be counted: residual learning (Li et al. 2022, "N-gram is back").
 
-    p(w | context) is proportional to  p_ngram(w | last n-1 tokens)^s  exp f(w | context)
+    logits(w) = f(w) + (1 + a_0) ln p_ngram(w | last n-1 tokens) + sum_k a_k ln(1 + c_k(w))
 
-The n-gram model knows which token follows which from one look at the text, for which a network needs many
-passes; the network sees the whole context, which the n-gram model cannot. So the network's logits f are *added* to
-the n-gram model's logarithms. f starts at 0 and s at 1: before the first step this is the n-gram model, and every
-step goes to what is missing there. s depends on the final hidden state and on how much the n-gram model had seen.
+A network needs many passes to learn two things that counting knows at once. Which token follows which: that is the
+n-gram model's p. And what this document said before, which a text tends to say again (the cache models of Kuhn &
+De Mori 1990; a large transformer grows "induction heads" for it, Olsson et al. 2022): c_1(w) counts w in the document
+so far, and c_k(w) how often it followed the last k - 1 tokens there. f and the weights a are the network's. All start
+at 0: before the first step this is the n-gram model, and every step goes to what is missing there. The weights
+depend on the final hidden state and on how often the n-gram model had seen the context.
 
 The n-gram model must not have counted the text that the network learns to correct it on, or it would look far
 better there than it is. So the stream is divided: the network trains on its first `share`, the n-gram model
@@ -25,72 +27,117 @@ from torch import Tensor, nn
 
 from .interface import Floats, ModelError, Stream, Tokens, read_configuration
 from .ngram import NGram, document_hashes
-from .transformer import LOGITS_AT_ONCE, Decoder, Shape, Transformer, Window
+from .transformer import LOGITS_AT_ONCE, Decoder, Shape, Transformer
+
+
+def repeats(tokens: Tensor, end: int, vocabulary: int, levels: int) -> list[Tensor]:
+    """Counts [batch, length, vocabulary] of what the document held so far, for tokens [batch, length].
+
+    The first level counts each token up to and with this place, the next what followed this token before, the next
+    what followed these two, and so on. Documents begin with `end`; nothing before it counts.
+    """
+    batch, length = tokens.shape
+    place = torch.arange(length, device=tokens.device)
+    document = (tokens == end).cumsum(1)
+    together = (document[:, :, None] == document[:, None, :]) & (place[:, None] >= place)
+    alike = together & (place[:, None] > place) & (tokens[:, :, None] == tokens[:, None, :])
+    following = F.pad(tokens[:, 1:], (0, 1))
+    counts, match = [], alike
+    for level in range(levels):
+        if level > 1:  # alike here, and one place before in both
+            match = alike & F.pad(match[:, :-1, :-1], (1, 0, 1, 0))
+        row, here, there = (match if level else together).nonzero(as_tuple=True)
+        found = (following if level else tokens)[row, there]
+        count = torch.zeros(batch * length * vocabulary, device=tokens.device)
+        count.scatter_add_(0, (row * length + here) * vocabulary + found, torch.ones_like(row, dtype=count.dtype))
+        counts.append(count.view(batch, length, vocabulary))
+    return counts
 
 
 class Corrected(nn.Module):
-    """The network: a decoder whose logits are added to an n-gram model's, times a learned scale."""
+    """The network: a decoder whose logits are added to what counting says, each part times a learned weight."""
 
-    def __init__(self, decoder: Decoder, ngram: NGram) -> None:
+    def __init__(self, decoder: Decoder, ngram: NGram, cache: int) -> None:
         super().__init__()
-        self.decoder = decoder
-        self.scale = nn.Parameter(torch.zeros(decoder.shape.width + ngram.order))
+        self.decoder, self.cache = decoder, cache
+        self.weights = nn.Linear(decoder.shape.width + ngram.order, 1 + cache)
         self.ngram = ngram  # not a module: it has no gradient and is saved by itself
 
     def initialize(self, seed: int) -> None:
         self.decoder.initialize(seed)
-        nn.init.zeros_(self.scale)
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
 
     def hidden(self, tokens: Tensor) -> Tensor:
         return self.decoder.hidden(tokens)
 
-    def logits(self, hidden: Tensor, chances: Tensor, evidence: Tensor) -> Tensor:
-        """[tokens, width], [tokens, vocabulary] and [tokens, order] to logits [tokens, vocabulary]."""
-        weight = 1 + torch.cat((hidden.float(), evidence), dim=-1) @ self.scale
-        return torch.addcmul(self.decoder.logits(hidden), weight[:, None], chances.log())
+    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Logits [batch, scored, vocabulary] in float32 after the last places of tokens [batch, length].
 
-    def log_likelihood(self, hidden: Tensor, targets: Tensor, chances: Tensor, evidence: Tensor) -> Tensor:
-        """As `Decoder.log_likelihood`, a block of rows at a time."""
-        rows = max(LOGITS_AT_ONCE // self.ngram.vocabulary_size, 1)
-        parts = zip(*(torch.split(whole, rows) for whole in (hidden, chances, evidence, targets)), strict=True)
-        return -torch.cat([F.cross_entropy(self.logits(h, c, e), t, reduction="none") for h, c, e, t in parts])
+        `hidden` [batch, scored, width] are the states of these places.
+        """
+        skip = tokens.size(1) - hidden.size(1)
+        first = max(skip - self.ngram.order, 0)  # the n-gram model needs no more before the first scored place
+        counted = self.ngram.distributions(tokens[:, first:].cpu().numpy())
+        shape = (tokens.size(0), tokens.size(1) - first, -1)
+        chances, evidence = (torch.from_numpy(x).to(tokens.device).view(shape)[:, skip - first :] for x in counted)
+        with torch.autocast(tokens.device.type, enabled=False):
+            weights = self.weights(torch.cat((hidden.float(), evidence), dim=-1))
+        logits = torch.addcmul(self.decoder.logits(hidden), 1 + weights[..., :1], chances.log())
+        caches = repeats(tokens, self.ngram.end, self.ngram.vocabulary_size, self.cache)
+        for level, count in enumerate(caches, 1):
+            logits = torch.addcmul(logits, weights[..., level : level + 1], count[:, skip:].log1p())
+        return logits
+
+    def log_likelihood(self, hidden: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Natural-log probability of each target [batch, scored], flat; a few sequences at a time."""
+        rows = max(LOGITS_AT_ONCE // (self.ngram.vocabulary_size * tokens.size(1)), 1)
+        parts = zip(*(torch.split(whole, rows) for whole in (hidden, tokens, targets)), strict=True)
+        return -torch.cat(
+            [F.cross_entropy(self.logits(h, x).flatten(0, 1), y.flatten(), reduction="none") for h, x, y in parts]
+        )
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats a token; both [batch, length]."""
-        chances, evidence = (
-            torch.from_numpy(x).to(tokens.device) for x in self.ngram.distributions(tokens.cpu().numpy())
-        )
-        hidden = self.hidden(tokens).flatten(0, 1)
-        return -self.log_likelihood(hidden, targets.flatten(), chances, evidence).mean()
+        return -self.log_likelihood(self.hidden(tokens), tokens, targets).mean()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = self.decoder.parameter_groups()
-        return groups | {"vectors": [*groups["vectors"], self.scale]}
+        return groups | {"vectors": [*groups["vectors"], *self.weights.parameters()]}
 
 
 class Residual(Transformer):
-    """Settings: those of a transformer, the n-gram model's `order`, and `share`, the network's part of the text."""
+    """Settings: those of a transformer, and
+
+    order  of the n-gram model
+    cache  levels of the document's own counts: 0 none, 1 tokens, 2 what followed the last one, ...
+    share  the network's part of the text
+    """
 
     kind: ClassVar[str] = "residual"
 
-    def __init__(self, shape: Shape, ngram: NGram, share: float = 0.125) -> None:
+    def __init__(self, shape: Shape, ngram: NGram, cache: int = 4, share: float = 0.125) -> None:
         if not 0 < share < 1:
             raise ModelError(f"share {share} of the residual model is not between 0 and 1")
+        if not 0 <= cache <= shape.context:
+            raise ModelError(f"cache {cache} of the residual model is not between 0 and its context {shape.context}")
         super().__init__(shape, ngram.vocabulary_size, ngram.end)
-        self.ngram, self.share = ngram, share
-        self.network = Corrected(self.network, ngram)
+        self.ngram, self.cache, self.share = ngram, cache, share
+        with torch.random.fork_rng(devices=[]):
+            self.network = Corrected(self.network, ngram, cache)
 
     @classmethod
     def build(cls, settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> Residual:
         """A new model from a `models` entry; it needs `prepare` before it can say anything."""
         shape = Shape(**{k: settings[k] for k in Transformer.setting_names() & set(settings)})
-        model = cls(shape, NGram(settings.get("order", 4), vocabulary_size, end), settings.get("share", 0.125))
+        own = {key: settings[key] for key in ("cache", "share") if key in settings}
+        model = cls(shape, NGram(settings.get("order", 4), vocabulary_size, end), **own)
         model.network.initialize(seed)
         return model
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        return Transformer.setting_names() | {"order", "share"}
+        return Transformer.setting_names() | {"order", "cache", "share"}
 
     # -------------------------------------------------------------------------------------------- training
 
@@ -113,35 +160,26 @@ class Residual(Transformer):
     # --------------------------------------------------------------------------------------------- scoring
 
     @torch.inference_mode()
-    def _likelihood(self, window: Window, inputs: Tokens, targets: Tokens, states: Tensor) -> Floats:
-        """Log-likelihood of a window's scored tokens; the n-gram model sees the few tokens it needs before them."""
-        first = max(window.scored - self.ngram.order, 0)
-        chances, evidence = self.ngram.distributions(inputs[None, first : window.stop])
-        skip = window.scored - first
-        parts = (targets[window.scored : window.stop].astype(np.int64), chances[skip:], evidence[skip:])
-        tensors = (torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in parts)
-        return np.asarray(self.network.log_likelihood(states, *tensors).double().cpu().numpy())
-
-    @torch.inference_mode()
     def score(self, documents: list[Tokens]) -> list[Floats]:
         """See `LanguageModel.score`; by windows, as a transformer."""
         inputs = [np.append(self.end, document)[:-1] for document in documents]
         scores = [np.zeros(len(document)) for document in documents]
         for batch, states in self._run(inputs):
             for window, part in zip(batch, states, strict=True):
-                number = window.document
-                found = self._likelihood(window, inputs[number], documents[number], part)
-                scores[number][window.scored : window.stop] = found
+                seen = inputs[window.document][window.start : window.stop]
+                wanted = documents[window.document][window.scored : window.stop]
+                rows = (torch.from_numpy(np.asarray(x, dtype=np.int64)[None]).to(self.device) for x in (seen, wanted))
+                found = self.network.log_likelihood(part[None], *rows)
+                scores[window.document][window.scored : window.stop] = found.double().cpu().numpy()
         return scores
 
     @torch.inference_mode()
     def next_probabilities(self, context: Tokens) -> Floats:
         """See `LanguageModel.next_probabilities`; sees the last `context` tokens, `end` included."""
         history = np.append(self.end, np.asarray(context, dtype=np.int64))[-self.context :]
-        states = self.network.hidden(torch.from_numpy(history[None]).to(self.device))[0, -1:]
-        chances, evidence = self.ngram.distributions(history[None, -self.ngram.order :])
-        known = (torch.from_numpy(part[-1:]).to(self.device) for part in (chances, evidence))
-        return np.asarray(torch.softmax(self.network.logits(states, *known).double(), dim=-1)[0].cpu().numpy())
+        row = torch.from_numpy(history[None]).to(self.device)
+        logits = self.network.logits(self.network.hidden(row)[:, -1:], row)
+        return np.asarray(torch.softmax(logits[0, 0].double(), dim=-1).cpu().numpy())
 
     # ----------------------------------------------------------------------------------------------- files
 
@@ -153,7 +191,7 @@ class Residual(Transformer):
         return super().describe() + self.ngram.describe()
 
     def configuration(self) -> dict[str, Any]:
-        return super().configuration() | {"order": self.ngram.order, "share": self.share}
+        return super().configuration() | {"order": self.ngram.order, "cache": self.cache, "share": self.share}
 
     def save(self, folder: str | Path) -> None:
         """Write the network as a transformer does, and the n-gram model to `ngram/`."""
@@ -165,6 +203,6 @@ class Residual(Transformer):
     def load(cls, folder: str | Path, device: str = "cpu") -> Residual:
         """Read what `save` wrote, onto `device`; the n-gram model stays on the CPU."""
         saved = read_configuration(Path(folder))
-        model = cls(Shape(**saved["shape"]), NGram.load(Path(folder) / "ngram"), saved["share"])
+        model = cls(Shape(**saved["shape"]), NGram.load(Path(folder) / "ngram"), saved["cache"], saved["share"])
         model._load_network(Path(folder))
         return model.to(device)
