@@ -20,13 +20,13 @@ class Plan:
     """Everything that decides the weights, besides the model, the shards, the seed and the machine."""
 
     steps: int = 1000
-    batch_tokens: int = 4096  # tokens a step, rounded down to whole blocks of the model's context
+    batch_tokens: int = 2048  # tokens a step, rounded down to whole blocks of the model's context
     accumulate: int = 1  # parts that a batch is cut into, one after the other, to need less memory
     schedule: str = "wsd"
     warmup: int = 20  # steps in which the rate rises from 0
     decay: float = 0.6  # wsd: share of the steps, at the end, in which the rate falls to 0
     matrix_rate: float = 0.02  # Muon, on the hidden matrices
-    embedding_rate: float = 0.02  # AdamW, on embeddings and an untied head
+    embedding_rate: float = 0.1  # AdamW, on embeddings and an untied head
     vector_rate: float = 0.02  # AdamW, on scalars and vectors
     weight_decay: float = 0.0  # of the matrices
     clip: float = 1.0  # largest norm of the gradient; 0: no limit
