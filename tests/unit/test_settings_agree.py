@@ -1,0 +1,43 @@
+"""The schema of config.yaml and the library know the same settings, with the same defaults."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from pileline import config, models
+from pileline.deduplication import Method
+from pileline.training import Plan
+
+FRAME = {"kind", "threads", "device"}  # settings that the frame takes out before the library sees them
+
+
+def defaults(section: str, kind: str) -> dict[str, Any]:
+    properties = config.schema()["$defs"][section][kind]["properties"]
+    return {name: entry.get("default") for name, entry in properties.items() if name not in FRAME}
+
+
+@pytest.mark.parametrize("kind", sorted(config.schema()["$defs"]["models"]))
+def test_models_have_the_settings_of_the_schema(kind: str) -> None:
+    model = models.resolve(kind)
+    plan = {field.name for field in fields(Plan)} if model.learns_by == "gradient" else set()
+    assert set(defaults("models", kind)) == model.setting_names() | plan
+
+
+def test_the_plan_of_training_has_the_defaults_of_the_schema() -> None:
+    schema = defaults("models", "transformer")
+    assert {field.name: field.default for field in fields(Plan)} == {
+        field.name: schema[field.name] for field in fields(Plan)
+    }
+
+
+def test_minhash_has_the_defaults_of_the_schema() -> None:
+    made = Method.from_dict({"kind": "minhash"})
+    assert {name: getattr(made, name) for name in defaults("deduplications", "minhash")} == defaults(
+        "deduplications", "minhash"
+    )
+
+
+def test_every_kind_of_model_in_the_schema_is_registered() -> None:
+    assert set(models.REGISTRY) == set(config.schema()["$defs"]["models"])
