@@ -173,7 +173,9 @@ def empty(tmp_path: Path) -> Line:
     line = new_line(tmp_path / "line")
     config = line.read_config()
     config["sources"]["remote"] = {
-        "pypi": "six==1.16.0", "file": "six-1.16.0.tar.gz", "sha256": "0" * 64,
+        "pypi": "six==1.16.0",
+        "file": "six-1.16.0.tar.gz",
+        "sha256": "0" * 64,
         "read": {"format": "text"},
     }
     config["corpora"]["demo"]["mix"]["remote"] = 1.0
