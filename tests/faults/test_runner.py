@@ -151,3 +151,29 @@ def test_a_later_run_replaces_what_stood_there(tmp_path: Path) -> None:
     (tmp_path / "results/tiny/stale.bin").write_bytes(b"old")
     assert run(tmp_path).returncode == 0
     assert not (tmp_path / "results/tiny/stale.bin").exists()
+
+
+def test_control_characters_of_untrusted_text_reach_neither_terminal_nor_log(tmp_path: Path) -> None:
+    write_notebook(tmp_path, r"print('\x1b]0;title\x07 red: \x1b[31m \x9b')", WRITE_MANIFEST)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in (done.stderr, (tmp_path / "results/logs/tiny/01_tiny.log").read_text()):
+        assert r"\x1b]0;title\x07 red: \x1b[31m \x9b" in text
+        assert "\x1b" not in text
+
+
+def test_a_long_temporary_folder_and_settings_of_the_users_own_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 30)
+    startup = tmp_path / "home/.ipython/profile_default/startup"
+    kernel = tmp_path / "home/.local/share/jupyter/kernels/python3"
+    for folder in (long, startup, kernel):
+        folder.mkdir(parents=True)
+    (startup / "00.py").write_text("raise RuntimeError('a user's own start-up file')")
+    (kernel / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write_notebook(tmp_path, WRITE_MANIFEST)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr

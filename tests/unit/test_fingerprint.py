@@ -113,9 +113,21 @@ def test_markdown_outputs_metadata_and_ids_of_a_notebook_do_not_count(library: P
     assert of(write(tmp_path, cell("x = 2"))) != before
 
 
-def test_a_notebook_with_a_magic_still_has_a_fingerprint(library: Path, tmp_path: Path) -> None:
-    before = of(write(tmp_path, cell("%matplotlib inline\nx = 1")))
-    assert of(write(tmp_path, cell("%matplotlib inline\nx = 2"))) != before
+def test_a_magic_hides_neither_the_code_nor_the_imports_of_its_cell(library: Path, tmp_path: Path) -> None:
+    before = of(write(tmp_path, cell("%matplotlib inline\nimport pileline.room\nx = 1")))
+    assert "workflow/pileline/ground.py" in {entry.split(":")[0] for entry in before}
+    assert of(write(tmp_path, cell("%matplotlib inline\nimport pileline.room\nx = 2"))) != before
+
+
+def test_a_cell_that_is_not_python_is_refused_before_anything_runs(library: Path, tmp_path: Path) -> None:
+    with pytest.raises(notebooks.NotebookError, match="code cell 2 is not valid Python"):
+        fingerprint.notebook_code(write(tmp_path, cell("x = = 1")))
+
+
+def test_a_module_chosen_by_name_must_be_there(library: Path) -> None:
+    assert "pileline/ground.py" in fingerprint.module_code("pileline.ground")
+    with pytest.raises(FileNotFoundError, match=r"no module pileline\.nowhere"):
+        fingerprint.module_code("pileline.nowhere")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

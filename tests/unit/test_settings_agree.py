@@ -41,3 +41,8 @@ def test_minhash_has_the_defaults_of_the_schema() -> None:
 
 def test_every_kind_of_model_in_the_schema_is_registered() -> None:
     assert set(models.REGISTRY) == set(config.schema()["$defs"]["models"])
+
+
+def test_every_kind_of_model_lives_where_the_fingerprint_looks_for_it() -> None:
+    for kind, place in models.REGISTRY.items():
+        assert place.startswith(f"pileline.models.{kind}:")

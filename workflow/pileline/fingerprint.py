@@ -37,12 +37,15 @@ DISTRIBUTIONS = {
 
 
 @cache
-def _tree(source: str) -> ast.Module | None:
-    """The syntax tree of some Python, or None where it is not plain Python (a notebook magic)."""
+def _tree(source: str) -> ast.Module:
+    """The syntax tree of some Python; of a notebook cell with magics (`%time`, `!ls`) as IPython would run it."""
     try:
         return ast.parse(source)
     except SyntaxError:
-        return None
+        from IPython.core.inputtransformer2 import TransformerManager  # slow to import, so only where it is needed
+
+        plain: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+        return ast.parse(plain)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -63,16 +66,14 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 @cache
 def _digest(source: str) -> str:
     """12 hexadecimal digits that change when what the code does may change."""
-    tree = _tree(source)
-    text = source if tree is None else ast.unparse(_without_docstrings(tree))
+    text = ast.unparse(_without_docstrings(_tree(source)))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _imports(source: str, module: str = "") -> set[str]:
     """Dotted names that the code imports, anywhere in it; relative ones are resolved against `module`."""
-    tree = _tree(source)
     found: set[str] = set()
-    for node in ast.walk(tree) if tree else ():
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -151,13 +152,20 @@ def _entries(names: set[str]) -> list[str]:
 def notebook_code(path: str | Path) -> list[str]:
     """What the notebook's result depends on: its own hash, the library's modules, the pinned packages."""
     code = notebooks.read(path).code
+    for number, cell in enumerate(code, 1):
+        try:
+            _tree(cell)
+        except SyntaxError as error:
+            raise notebooks.NotebookError(f"{path}: code cell {number} is not valid Python: {error}") from None
     own = hashlib.sha256("\n".join(_digest(cell) for cell in code).encode()).hexdigest()[:12]
     return [f"{Path(path).as_posix()}:{own}", *_entries(set().union(*map(_imports, code)))]
 
 
 @cache
 def module_code(module: str) -> str:
-    """The same for one module that is chosen by name at run time, as one string."""
+    """The same for one module that is chosen by name at run time, as one string; it must be there."""
+    if _file_of(module) is None:
+        raise FileNotFoundError(f"no module {module} in {LIBRARY}")
     return " ".join(_entries({module}))
 
 

@@ -1,7 +1,7 @@
 """The runner: executes one stage's notebook with papermill, and says truthfully how it ended.
 
     python -m pileline.stage --notebook notebooks/02_clean.ipynb --parameters '{"source": ...}' \\
-        --threads 2 --log results/logs/clean/.../02_clean.ipynb --manifest results/clean/.../manifest.json
+        --threads 2 --log results/logs/clean/slimpajama/wikipedia-en/02_clean.ipynb
 
 It is the only place that calls papermill. The notebook writes into a hidden folder beside its final one;
 only when it has ended well, manifest included, is the folder moved to its place, together with `run.json`,
@@ -57,13 +57,21 @@ def _staged(final: Path) -> Iterator[Path]:
 
 
 # ------------------------------------------------------------------------------------------- the log
+# Everything below the blank but tab and newline, delete, and the C1 range: what can move a terminal's cursor.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
 class _Log:
-    """A text stream that writes to the log file as it is, and to the terminal with the stage's name."""
+    """A text stream that writes to the log file, and to the terminal with the stage's name before each line.
+
+    Samples of text are untrusted: control characters, which can rewrite what a terminal shows, are spelled out.
+    """
 
     def __init__(self, file: TextIO, name: str) -> None:
         self._file, self._name, self._rest = file, name, ""
 
     def write(self, text: str) -> int:
+        text = text.translate(_CONTROLS)
         self._file.write(text)
         self._file.flush()
         *lines, self._rest = (self._rest + text).split("\n")
@@ -77,6 +85,12 @@ class _Log:
 
 
 # -------------------------------------------------------------------------------------- the execution
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the kernel's sockets; their path may have 107 characters, so a long TMPDIR is passed over."""
+    place = None if len(tempfile.gettempdir()) < 70 else "/tmp"
+    return tempfile.TemporaryDirectory(prefix="pileline-", dir=place)
+
+
 def _environment(threads: int, folder: str) -> None:
     """What the kernel inherits: its threads, private Jupyter folders, and no settings of the user's own."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -239,7 +253,7 @@ def run(notebook: Path, parameters: dict[str, Any], threads: int, executed: Path
     started = time.time()
     with (
         executed.with_suffix(".log").open("w", encoding="utf-8") as file,
-        tempfile.TemporaryDirectory(prefix="pileline-") as private,
+        _private_folder() as private,
         _staged(final) as staging,
     ):
         log = _Log(file, name)

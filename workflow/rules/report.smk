@@ -1,4 +1,4 @@
-# The report: it reads the manifests and run records of all stages, and nothing else of them.
+# The report: it reads what the manifests of all stages name, their run records and executed notebooks.
 
 
 # Render the report, and a page for every executed notebook.

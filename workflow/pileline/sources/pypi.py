@@ -58,6 +58,7 @@ def obtain(
 def _download(origin: dict[str, Any], kept: Path, index: str, patience: Patience) -> None:
     with requests.Session() as session:
         session.headers["User-Agent"] = "pileline"
+        session.verify = os.environ.get("PIP_CERT", True)  # behind a proxy that signs for others, as pip is told
         listed = locate(session, origin["pypi"], origin["file"], index, patience)
         stated = listed.digests.get("sha256")
         if stated is not None and stated != origin["sha256"].lower():
