@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -35,11 +36,18 @@ def sentences(generator: random.Random, count: int) -> str:
 
 
 def write_texts(folder: Path) -> None:
-    """Two local sources: prose with exact and near duplicates, and Python's own library code."""
+    """Local sources: prose with exact and near duplicates, Python's own library code, and texts with a topic."""
     generator = random.Random(1)
     prose, code = folder / "prose", folder / "code"
     prose.mkdir(parents=True)
     code.mkdir()
+    topics = ("river", "engine", "music")
+    rows = [
+        {"text": f"Of the {topic}. {sentences(generator, 5)} It is a {topic}.", "topic": topic}
+        for topic in topics
+        for _ in range(60)
+    ]
+    (folder / "topics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     texts = [sentences(generator, 12) for _ in range(220)]
     texts += texts[:10] + [f"{text} One more sentence stands at its end." for text in texts[10:20]] + ["too short"]
     for number, text in enumerate(texts):
@@ -50,12 +58,13 @@ def write_texts(folder: Path) -> None:
 
 
 def small_config() -> dict[str, Any]:
-    """Every kind of part, small: two sources, two corpora, two models, four experiments."""
-    mix = {"prose": 1.0, "code": 1.5}
+    """Every kind of part, small: three sources, two corpora, two models, a task, four experiments."""
+    mix = {"prose": 1.0, "code": 1.5, "topics": 1.0}
     return {
         "sources": {
             "prose": {"path": "texts/prose/*.txt", "read": {"format": "text"}},
             "code": {"path": "texts/code/*.txt", "read": {"format": "text", "split": 2000}},
+            "topics": {"path": "texts/topics.jsonl", "read": {"format": "jsonl", "metadata": ["topic"]}},
         },
         "recipes": {"none": [], "slimpajama": ["fix_unicode", {"short": {"characters": 200}}]},
         "deduplications": {"none": {"kind": "none"}, "minhash": {"kind": "minhash"}},
@@ -77,8 +86,12 @@ def small_config() -> dict[str, Any]:
                 "batch_tokens": 256,
             },
         },
-        "evaluation": {"holdout": "demo", "prompts": ["The river"]},
-        "experiments": [{"corpus": ["demo", "raw"], "tokenizer": "bpe", "model": ["ngram", "transformer"]}],
+        "evaluation": {"holdout": "demo", "prompts": ["The river {x} of 'quotes'"]},
+        "tasks": {"topic": {"source": "topics", "recipe": "slimpajama", "label": "topic", "test": 0.3}},
+        "experiments": [
+            {"corpus": ["demo", "raw"], "tokenizer": "bpe", "model": ["ngram", "transformer"]},
+            {"corpus": "demo", "tokenizer": "bpe", "model": "transformer", "task": "topic"},
+        ],
         "seed": 1,
     }
 

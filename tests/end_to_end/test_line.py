@@ -80,7 +80,7 @@ def test_every_file_is_the_one_that_its_manifest_names(finished: Line) -> None:
 def test_every_byte_is_accounted_for_from_text_to_shard(finished: Line) -> None:
     for corpus, recipe in (("demo", "slimpajama"), ("raw", "none")):
         mixed = metrics(finished, f"corpora/{corpus}")
-        for source in ("prose", "code"):
+        for source in ("prose", "code", "topics"):
             cleaned = Ledger.from_dict(metrics(finished, f"clean/{recipe}/{source}")["ledger"])
             cleaned.check(source)
             kept = table(finished, f"clean/{recipe}/{source}/kept.parquet")
@@ -140,11 +140,23 @@ def test_the_manifest_of_a_model_says_what_was_trained(finished: Line) -> None:
     assert list((finished.folder / "results/models/demo/bpe/transformer/events").iterdir())
 
 
+def test_a_task_is_solved_beside_its_baselines_and_its_texts_stay_out_of_training(finished: Line) -> None:
+    said = metrics(finished, "tasks/demo/bpe/transformer/topic")
+    assert said["classes"] == ["engine", "music", "river"]
+    assert {"majority", "bag_of_words"} < set(said["results"])
+    assert said["results"]["bag_of_words"]["accuracy"] > said["results"]["majority"]["accuracy"]
+    kept = table(finished, "clean/slimpajama/topics/kept.parquet")
+    tested = {key for key in kept["key"] if documents.fraction(key) < 0.3}
+    assert len(tested) == said["test"]
+    for corpus in CORPORA:
+        assert not tested & set(table(finished, f"corpora/{corpus}/train.parquet")["key"])
+
+
 # ---------------------------------------------------------------------------------------------- report
 def test_the_report_stands_alone_and_shows_the_parts(finished: Line) -> None:
     folder = finished.folder / "results/report"
     page = (folder / "index.html").read_text(encoding="utf-8")
-    for name in ("demo", "raw", "ngram", "transformer", "prose", "code", "slimpajama"):
+    for name in ("demo", "raw", "ngram", "transformer", "prose", "code", "topic", "slimpajama"):
         assert name in page
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//", page)
     assert "<svg" in page
