@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pileline import config as configuration
 from pileline.config import Config, ConfigError, Experiment, check
 from pileline.manifest import canonical_json
@@ -27,6 +32,13 @@ def problems(raw: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         check(raw)
     return caught.value.problems
+
+
+def put(raw: dict[str, Any], path: list[Any], value: Any) -> None:
+    place: Any = raw
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
 
 
 def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str, Any], monkeypatch: Any) -> None:
@@ -66,15 +78,63 @@ def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str,
         (["holdout"], {"validation": 0.5, "test": 0.5}, "leave some to train on"),
         (["seeds"], 3, "unknown setting 'seeds'; did you mean 'seed'?"),
         (["sources", "a/b"], {"path": "x", "read": {}}, "sources: should be a name of letters, digits"),
+        (["sources", "a\n"], {"path": "x", "read": {}}, "sources: should be a name of letters, digits"),
+        (["sources", 2020], {"path": "x"}, 'sources: the name 2020 should be text; put it in quotes: "2020"'),
+        (["sources", "code", "title"], date(2020, 1, 2), "sources.code.title: should be text, a number"),
+        (["sources"], [], "sources: should be of type object, found []"),
+        (["sources"], {}, "sources: needs at least one entry, found none"),
+        (["recipes"], None, "recipes: should be of type object, found nothing"),
+        (["tasks"], None, "tasks: should be of type object, found nothing"),
+        (["holdout"], None, "holdout: should be of type object, found nothing"),
+        (["models"], {}, "models: needs at least one entry, found none"),
+        (["experiments"], {"corpus": "demo"}, "experiments: should be of type array, found {'corpus': 'demo'}"),
+        (["experiments"], [], "experiments: needs at least one entry, found none"),
+        (
+            ["experiments", 0, "corpus"],
+            [],
+            "experiments.0.corpus: needs at least one entry, found none (a name, a glob",
+        ),
+        (["experiments", 0, "corpus"], None, "experiments.0.corpus: should be of type string or array, found nothing"),
+        (["experiments", 0], "demo", "experiments.0: should be of type object, found 'demo'"),
+        (
+            ["recipes", "mine"],
+            [{"short": 200}],
+            "recipes.mine.0.short: should have its settings by name, as {characters",
+        ),
+        (["recipes", "mine"], [{"short": [200]}], "recipes.mine.0.short: should have its settings by name"),
+        (["recipes", "mine"], [{}], "recipes.mine.0: needs at least one entry"),
+        (["models", "ngram", "kind"], ["x"], "models.ngram.kind: should be of type string, found ['x']"),
+        (["deduplications", "exact", "kind"], {}, "deduplications.exact.kind: should be of type string, found {}"),
+        (["tokenizers", "bpe2k", "kind"], None, "tokenizers.bpe2k.kind: should be of type string, found nothing"),
+        (
+            ["corpora", "demo", "mix", "code"],
+            float("nan"),
+            "corpora.demo.mix.code: should be a finite number, found nan",
+        ),
+        (
+            ["models", "transformer", "clip"],
+            float("inf"),
+            "models.transformer.clip: should be a finite number, found inf",
+        ),
+        (["corpora", "demo", "mix", "code"], 10**400, "corpora.demo.mix.code: should be a number of at most 63 bits"),
+        (["seed"], 1.0, "seed: should be of type integer, found 1.0"),
+        (["seed"], True, "seed: should be of type integer, found True"),
+        (["models", "transformer", "layers"], 2.0, "models.transformer.layers: should be of type integer, found 2.0"),
+        (["sources", "code", "read", "encoding"], "klingon", "sources.code.read.encoding: Python knows no encoding"),
+        (["sources", "code", "read", "encoding"], "hex", "sources.code.read.encoding: Python knows no encoding"),
+        (["sources", "code", "read", "encoding"], "a\0", "sources.code.read.encoding: Python knows no encoding"),
+        (["models", "transformer", "heads"], 3, "models.transformer.width: should be an even multiple of heads (3)"),
+        (
+            ["models", "residual", "heads"],
+            128,
+            "residual.width: should be an even multiple of heads (128), as 256, found",
+        ),
     ],
 )
 def test_each_mistake_is_named_with_its_place_and_a_way_out(
-    raw: dict[str, Any], path: list[str], value: Any, said: str
+    raw: dict[str, Any], path: list[Any], value: Any, said: str
 ) -> None:
-    place = raw
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
+    put(raw, path, value)
     found = problems(raw)
     assert any(said in problem for problem in found), found
 
@@ -86,6 +146,87 @@ def test_all_mistakes_are_collected(raw: dict[str, Any]) -> None:
     assert len(problems(raw)) == 3
 
 
+def test_mistakes_in_the_shape_hide_no_others(raw: dict[str, Any]) -> None:
+    raw["seed"] = float("nan")
+    raw["tasks"] = None
+    raw["models"]["transformer"]["heads"] = 3
+    raw["recipes"]["mine"] = [{"short": 200}]
+    raw["experiments"][0]["tokenizer"] = "nothing"
+    raw["sources"][2020] = {"path": "x", "read": {"encoding": "klingon"}}
+    places = sorted(problem.split(":")[0] for problem in problems(raw) if not problem.startswith("seed"))
+    assert places == [
+        "experiments.0.tokenizer",
+        "models.transformer.width",
+        "recipes.mine.0.short",
+        "sources",
+        "sources.2020.read.encoding",
+        "tasks",
+    ]
+
+
+@pytest.mark.parametrize("nothing", [None, [], "text", 3])
+def test_a_file_without_settings_is_refused(nothing: Any) -> None:
+    assert "the file: should hold settings by name" in problems(nothing)[0]
+    assert "the file: needs 'sources'" in problems({})[0]
+
+
+def test_a_value_that_holds_itself_is_refused(raw: dict[str, Any]) -> None:
+    prompts: list[Any] = ["one"]
+    prompts.append(prompts)
+    raw["evaluation"]["prompts"] = prompts
+    assert "evaluation.prompts.1: holds itself" in problems(raw)[0]
+
+
+def test_an_anchored_recipe_is_that_recipe_twice(raw: dict[str, Any]) -> None:
+    raw["recipes"]["again"] = raw["recipes"]["slimpajama"]  # as YAML's `&name` and `*name` load
+    recipes = check(raw).settings["recipes"]
+    assert recipes["again"] == recipes["slimpajama"]
+
+
+JSON_LIKE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["*", "demo", "none", "text", "short", "minhash", "transformer", "code", 0, 1, 3, 0.5, 10**400]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(max_size=3)
+            | st.sampled_from(["kind", "short", "format", "mix", "demo"])
+            | st.integers()
+            | st.none(),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every place in a value, a folder before what it holds."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*way, key)
+        yield from ways(item, (*way, key))
+
+
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(changes=st.lists(st.tuples(st.sampled_from(list(ways(DEFAULT))), JSON_LIKE), min_size=1, max_size=4))
+def test_whatever_stands_there_is_checked_or_refused(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    raw = copy.deepcopy(DEFAULT)
+    for way, value in changes:
+        if way in set(ways(raw)):  # an earlier change may have cut it off
+            put(raw, list(way), value)
+    with contextlib.suppress(ConfigError):
+        check(raw)
+
+
 def test_a_missing_part_is_asked_for(raw: dict[str, Any]) -> None:
     del raw["corpora"]["demo"]["mix"]
     assert any("corpora.demo: needs 'mix'" in problem for problem in problems(raw))
@@ -95,6 +236,21 @@ def test_a_key_given_twice_is_refused(raw: dict[str, Any], tmp_path: Path) -> No
     file = tmp_path / "config.yaml"
     file.write_text("seed: 1\nseed: 2\n")
     with pytest.raises(ConfigError, match="line 2: 'seed' is given twice"):
+        load(raw, [str(file)])
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("? [a]\n: 1\n", "line 1: a name should be text"),
+        ("seed: [\n", "not YAML"),
+        ("seed: !klingon 1\n", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused(raw: dict[str, Any], tmp_path: Path, written: str, said: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(written)
+    with pytest.raises(ConfigError, match=said):
         load(raw, [str(file)])
 
 

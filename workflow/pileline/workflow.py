@@ -47,6 +47,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigError([f"line {key_node.start_mark.line + 1}: a name should be text, found a list or settings"])
         key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
         if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
             raise ConfigError([f"line {key_node.start_mark.line + 1}: '{key}' is given twice; rename or remove one"])
@@ -61,7 +63,10 @@ _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _uni
 def load(raw: dict[str, Any], files: list[str]) -> Config:
     """Check the configuration that Snakemake merged from `files` and the command line, and the notebooks with it."""
     for file in files:
-        yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
+        try:
+            yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError([f"{file}: not YAML, {' '.join(str(error).split())}"]) from None
     config = check(raw)
     problems = [problem for stage in NOTEBOOKS for problem in _notebook_problems(config, stage)]
     if problems:
