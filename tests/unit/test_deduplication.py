@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pileline import deduplication, documents, manifest
+from pileline.deduplication.contained import Table
 from pileline.documents import Document
 
 HOLDOUT = {"validation": 0.1, "test": 0.15}
@@ -51,11 +52,12 @@ def run(clean: Path, output: Path, method: deduplication.Method, seed: int = 1) 
     output.mkdir()
     inventory = deduplication.read(clean, ["b", "a"], HOLDOUT, PROTECTED)
     findings = deduplication.find_exact(inventory, method)
-    order = deduplication.keep_order(findings, method)
     shingler, minhash = (
         deduplication.Shingler(method.shingle, seed),
         deduplication.MinHash(method.bands, method.rows, seed),
     )
+    contained = deduplication.find_contained(findings, shingler, method.threshold)
+    order = deduplication.keep_order(findings, method)
     hashes = deduplication.signatures(inventory, order, shingler, minhash)
     protected, near = inventory.protected[order], method.kind == "minhash"
     found = deduplication.relevant(deduplication.buckets(hashes), protected, near)
@@ -64,7 +66,7 @@ def run(clean: Path, output: Path, method: deduplication.Method, seed: int = 1) 
     deduplication.add_near(findings, order, resolution)
     deduplication.write(findings, output / "duplicates.parquet")
     ledgers = deduplication.ledgers(findings)
-    metrics = deduplication.metrics("small", method, findings, resolution, ledgers)
+    metrics = deduplication.metrics("small", method, findings, contained, resolution, ledgers)
     manifest.write(output, "deduplicate", metrics)
     return pq.read_table(output / "duplicates.parquet").to_pylist(), metrics
 
@@ -77,6 +79,12 @@ def shingles(text: str, size: int = 5) -> set[str]:
 def jaccard(left: Document, right: Document) -> float:
     a, b = shingles(left.text), shingles(right.text)
     return len(a & b) / len(a | b)
+
+
+def containment(training: Document, protected: Document) -> float:
+    """The larger share of one text that stands in the other, of those that have at least 50 shingles."""
+    a, b = shingles(training.text), shingles(protected.text)
+    return max((len(a & b) / len(whole) for whole in (a, b) if len(whole) >= 50), default=0.0)
 
 
 def split(row: Document) -> str:
@@ -113,7 +121,9 @@ def test_each_removal_has_a_partner_with_the_stated_similarity(case: Any) -> Non
         assert name != row["partner"]
         assert row["bytes"] == len(mine.text.encode())
         assert (row["source"], row["partner_source"], row["split"]) == (mine.source, partner.source, split(mine))
-        assert row["similarity"] == pytest.approx(jaccard(mine, partner))
+        overlap = containment(mine, partner) if row["reason"] == "near holdout" else 0.0
+        measured = overlap if overlap >= 0.8 and mine.key != partner.key else jaccard(mine, partner)
+        assert row["similarity"] == pytest.approx(measured)
         if row["reason"] == "exact":
             assert mine.key == partner.key
             assert split(mine) == split(partner)
@@ -148,6 +158,7 @@ def test_training_keeps_nothing_like_the_holdout_or_like_itself(case: Any) -> No
     kept = [row for row in rows.values() if row.id not in removed and not guarded(row)]
     for row, other in itertools.product(kept, filter(guarded, rows.values())):
         assert jaccard(row, other) < 0.8
+        assert containment(row, other) < 0.8
     if kind != "none":
         assert len({row.key for row in kept}) == len(kept)
     if kind == "minhash":
@@ -210,6 +221,51 @@ def test_equal_keys_guard_a_task_even_where_cleaning_changed_the_text(tmp_path: 
     clean = store(tmp_path / "clean", rows)
     removed, _ = run(clean, tmp_path / "out", deduplication.Method(kind="none"))
     assert [(row["id"], row["reason"], row["partner"]) for row in removed] == [("b/x#1", "near holdout", "a/x#1")]
+
+
+def verse(count: int, seed: int) -> str:
+    draw = random.Random(seed)
+    return " ".join("".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(count))
+
+
+@pytest.mark.parametrize("kind", ["none", "exact", "minhash"])
+def test_held_out_text_inside_a_longer_document_leaves_but_a_phrase_does_not(tmp_path: Path, kind: str) -> None:
+    held, phrase = verse(40, 1), verse(8, 2)  # 235 and 43 shingles
+    test_key, other_key = bytes(16), b"\x01" + bytes(15)
+    rows = [
+        Document("b/x#1", "b", held, test_key),
+        Document("b/x#2", "b", phrase, other_key),
+        Document("a/x#1", "a", f"{verse(300, 3)} {held.upper()} {verse(300, 4)}", b"\xff" + bytes(15)),
+        Document("a/x#2", "a", f"{verse(300, 5)} {phrase} {verse(300, 6)}", b"\xfe" + bytes(15)),
+        Document("a/x#3", "a", held[60:140], b"\xfd" + bytes(15)),  # a piece of 76 shingles
+        Document("a/x#4", "a", held[60:100], b"\xfc" + bytes(15)),  # one of 36, a phrase
+    ]
+    method = deduplication.Method(kind=kind, shingle=5, bands=40, rows=3)
+    removed, metrics = run(store(tmp_path / "clean", rows), tmp_path / "out", method)
+    found = [(row["id"], row["reason"], row["partner"], row["similarity"]) for row in removed]
+    assert found == [("a/x#1", "near holdout", "b/x#1", 1.0), ("a/x#3", "near holdout", "b/x#1", 1.0)]
+    assert metrics["contained"]["documents"] == 2
+
+
+def test_containment_agrees_with_sets_however_little_is_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts cut from one another at random, against Python sets over all pairs."""
+    draw, whole = random.Random(3), verse(400, 7)
+    cut = [whole[(start := draw.randrange(2000)) : start + draw.randrange(400)] for _ in range(120)]
+    texts = [documents.normalize_for_key(text + draw.choice(["", verse(10, n)])) for n, text in enumerate(cut)]
+    guards, training = texts[:50], texts[50:]
+    pairs = {}
+    for number, text in enumerate(training):
+        overlaps = [
+            containment(Document("", "", text, b""), Document("", "", guard, b"")) if guard else 0.0 for guard in guards
+        ]
+        if max(overlaps) >= 0.8:
+            pairs[number] = (overlaps.index(max(overlaps)), max(overlaps))
+    assert 10 < len(pairs) < len(training)
+    for entries in (1 << 21, 7):
+        monkeypatch.setattr("pileline.deduplication.contained._ENTRIES", entries)
+        table = Table(guards, deduplication.Shingler(5, seed=1))
+        found = zip(*(column.tolist() for column in table.overlapping(training, 0.8)), strict=True)
+        assert {number: (owner, overlap) for number, owner, overlap in found} == pairs
 
 
 def test_an_empty_corpus_has_no_duplicates(tmp_path: Path) -> None:

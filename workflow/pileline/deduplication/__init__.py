@@ -1,12 +1,13 @@
 """Deduplication: exact copies by key, near duplicates by MinHash LSH whose every candidate is verified.
 
-The stage, in order: `read` an inventory, `find_exact`, put the rest in `keep_order`, take `signatures`, sort
-them into `buckets`, `resolve` these with the true similarity, `add_near`, `write`.
+The stage, in order: `read` an inventory, `find_exact`, `find_contained`, put the rest in `keep_order`, take
+`signatures`, sort them into `buckets`, `resolve` these with the true similarity, `add_near`, `write`.
 """
 
 from pileline.deduplication.findings import (
     Findings,
     add_near,
+    find_contained,
     find_exact,
     keep_order,
     ledgers,
@@ -34,6 +35,7 @@ __all__ = [
     "Shingler",
     "add_near",
     "buckets",
+    "find_contained",
     "find_exact",
     "keep_order",
     "ledgers",

@@ -5,9 +5,14 @@ The reasons, in the order in which they are looked for:
 exact         same key as an earlier document of the same split. Always in validation and test, so that the holdout is
               the same for every method; in train where the method's kind is exact or minhash. Its partner is the first
               of the copies. That one may itself leave as near; its own partner then is in the corpus.
-near holdout  a training document whose similarity with a protected one (the holdout, a task's test part) reaches the
-              threshold, or that has the key of one. Always, whatever the kind.
+near holdout  a training document that has the key of a protected one (the holdout, a task's test part), that contains
+              it, is contained in it (see `contained`), or whose similarity with it reaches the threshold. Always,
+              whatever the kind.
 near          where the kind is minhash: a training document similar to one that stays (see `resolve`).
+
+The similarity of a removed document with its partner is the Jaccard similarity, save for what `find_contained` found:
+there it is the share of the protected text that stands in the training document, or of the latter in the former,
+whichever is larger (and 1 for equal keys).
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pileline.deduplication import exact
+from pileline.deduplication import contained, exact
 from pileline.deduplication.inventory import SPLITS, Inventory
 from pileline.deduplication.method import Method
 from pileline.deduplication.minhash import MinHash, Shingler, groups, normalized
@@ -77,6 +82,22 @@ def find_exact(inventory: Inventory, method: Method) -> Findings:
     again = np.flatnonzero(eligible & (first != np.arange(n)))
     findings.remove(again, EXACT, first[again], 1.0)
     return findings
+
+
+def find_contained(findings: Findings, shingler: Shingler, threshold: float) -> NDArray[np.int64]:
+    """Enter the training documents that overlap with a protected one by `threshold` (see `contained`); their numbers.
+
+    It comes before near duplicates are looked for, so that none of those leaves for a document that leaves here.
+    """
+    inventory = findings.inventory
+    owners: list[int] = []
+    read: list[int] = []
+    guards, training = (findings.staying & part for part in (inventory.protected, inventory.training))
+    table = contained.Table(_normalized(inventory, guards, "protected shingles", owners), shingler)
+    text, owner, overlap = table.overlapping(_normalized(inventory, training, "containment", read), threshold)
+    numbers, partner = np.array(read, np.int64)[text], np.array(owners, np.int64)[owner]
+    findings.remove(numbers, NEAR_HOLDOUT, partner, overlap)
+    return np.sort(numbers)
 
 
 def keep_order(findings: Findings, method: Method) -> NDArray[np.int64]:

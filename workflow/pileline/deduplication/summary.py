@@ -6,8 +6,10 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pileline.deduplication import lsh
+from pileline.deduplication.contained import SMALLEST
 from pileline.deduplication.findings import EXACT, Findings
 from pileline.deduplication.method import Method
 from pileline.deduplication.resolve import HISTOGRAM_EDGES, Resolution
@@ -95,9 +97,14 @@ def s_curve(method: Method, points: int = 51) -> dict[str, list[float]]:
 
 
 def metrics(
-    corpus: str, method: Method, findings: Findings, resolution: Resolution, ledgers: dict[str, Ledger]
+    corpus: str,
+    method: Method,
+    findings: Findings,
+    contained: NDArray[np.int64],
+    resolution: Resolution,
+    ledgers: dict[str, Ledger],
 ) -> dict[str, Any]:
-    """The stage's metrics, for the manifest."""
+    """The stage's metrics, for the manifest; `contained` are the numbers that `find_contained` gave."""
     return {
         "corpus": corpus,
         "method": method.to_dict(),
@@ -109,6 +116,12 @@ def metrics(
         "pairs": example_pairs(findings),
         "similarity_histogram": {"edges": HISTOGRAM_EDGES.tolist(), "counts": resolution.histogram.tolist()},
         "s_curve": s_curve(method),
+        "contained": {
+            "measure": "share of the protected text that stands in the training document, or the other way round",
+            "smallest": SMALLEST,
+            "documents": len(contained),
+            "bytes": int(findings.inventory.size[contained].sum()),
+        },
         "protected": protected_counts(findings),
         "alarms": alarms(ledgers),
         "signature_bytes_per_document": 8 * method.bands,
