@@ -18,6 +18,7 @@ import yaml
 from pileline import fingerprint, manifest
 from pileline import notebook as notebooks
 from pileline.config import Config, ConfigError, check
+from pileline.files import matching_files
 
 # The runner gives a notebook that asks for it the number of threads it may use; a result never depends on it.
 INJECTED = {"threads"}
@@ -140,11 +141,7 @@ class Workflow:
     def local_files(self, wildcards: Any) -> list[str]:
         """The files of a `path` source, so that editing one reruns what was made of it."""
         pattern = self.config.part("sources", wildcards.source).get("path")
-        if pattern is None:
-            return []
-        path = Path(pattern).expanduser()
-        start = Path(path.anchor)
-        return sorted(str(file) for file in start.glob(str(path.relative_to(start))) if file.is_file())
+        return [] if pattern is None else matching_files(pattern)
 
     def cleaned(self, wildcards: Any) -> list[str]:
         """The manifests of a corpus's cleaned sources."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 from typing import Any
 
 from pileline import manifest
+from pileline.files import matching_files
 from pileline.progress import Progress
 from pileline.sources.errors import SourceError
 
@@ -14,9 +14,9 @@ from pileline.sources.errors import SourceError
 def describe(pattern: str) -> list[dict[str, Any]]:
     """The files that the glob matches, sorted: `[{"path", "bytes", "sha256"}]`, paths as the glob gives them.
 
-    `**` stands for any depth of folders. `SourceError` if nothing matches.
+    The glob is one of `files.matching_files`. `SourceError` if nothing matches.
     """
-    paths = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())  # noqa: PTH207
+    paths = [Path(path) for path in matching_files(pattern)]
     if not paths:
         raise SourceError(
             f"`path: {pattern}` matches no file below {Path.cwd()}; put files there or mend the glob "
