@@ -289,6 +289,47 @@ def test_yaml_conversations(tmp_path: Path) -> None:
     assert texts(pieces) == ["Hello?\nHi.", "A turn alone", "42\nYes."]
 
 
+def test_yaml_turns_are_text_as_written(tmp_path: Path) -> None:
+    lines = [
+        "conversations:",
+        "- - No",
+        "  - 12:30",
+        "  - 1_000",
+        "  - 'Note: quoted'",
+        "  - Note: colon",
+        "  -",  # a turn left empty is none
+        "  - 2020-01-01",
+        "- Talk: alone",
+        "  more:",
+        "- 007",
+        "- - null",
+    ]
+    documents = read(tmp_path, "t.yml", "\n".join(lines).encode(), format="yaml_conversations")
+    turns = "No\n12:30\n1_000\nNote: quoted\nNote: colon\n2020-01-01\n\nTalk: alone\nmore:\n\n007\n\nnull"
+    assert texts(documents) == [turns]
+    assert reasons(documents) == []
+
+
+def test_yaml_turns_that_are_none_are_counted_with_their_bytes(tmp_path: Path) -> None:
+    lines = [
+        "# 語",
+        "categories: [語, 1, {year: 2020}]",
+        "conversations:",
+        "- - Hello?",
+        "  - [語, nested]",
+        "  - !own tag",
+        "  - Why: [a, b]",
+        "- - Bye.",
+        "conversations: [Again.]",  # of a key given twice YAML would keep the last
+    ]
+    data = "\n".join(lines).encode()
+    documents = read(tmp_path, "t.yml", data, format="yaml_conversations", metadata="categories")
+    assert texts(documents) == ["Hello?\n\nBye.\n\nAgain."]
+    assert json.loads(documents[0].metadata) == {"categories": ["語", "1", {"year": "2020"}]}
+    sizes = [len("[語, nested]".encode()), len(b"!own tag"), len(b"Why: [a, b]")]
+    assert reasons(documents) == [("malformed", size) for size in sizes]
+
+
 @pytest.mark.parametrize(
     "data",
     [

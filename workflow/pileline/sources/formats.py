@@ -155,22 +155,67 @@ def _read_yaml_conversations(stream: IO[bytes], reading: Reading, where: str) ->
     if text is None:
         yield _unread(data, UNDECODABLE)
         return
-    value = _yaml(text)
-    conversations = value.get("conversations") if isinstance(value, dict) else None
-    if not isinstance(conversations, list):
+    root = _yaml(text)
+    entries = [(_scalar(key), value) for key, value in root.value] if isinstance(root, yaml.MappingNode) else []
+    found = [value for key, value in entries if key == "conversations"]
+    if not any(_is_list(node) for node in found):
         yield _unread(data, MALFORMED)
         return
-    talks = [[talk] if isinstance(talk, str) else talk for talk in conversations]
-    joined = "\n\n".join("\n".join(str(turn) for turn in talk) for talk in talks if isinstance(talk, list))
-    yield _found(joined, {name: value[name] for name in reading.metadata if name in value})
+    talks, unread = [], []  # type: tuple[list[str], list[yaml.Node]]
+    for talk in [talk for node in found for talk in (node.value if _is_list(node) else [node])]:
+        turns = []
+        for node in talk.value if _is_list(talk) else [talk]:
+            turn = _turn(node)
+            if turn is None:
+                unread.append(node)
+            elif turn:
+                turns.append(turn)
+        talks.append("\n".join(turns))
+    metadata = {key: _value(node) for key, node in entries if key in reading.metadata}
+    yield _found("\n\n".join(filter(None, talks)), metadata)
+    for node in unread:
+        yield _unread(text[node.start_mark.index : node.end_mark.index].strip().encode(), MALFORMED)
 
 
-def _yaml(text: str) -> Any:
-    """The YAML value, or None if the text is not YAML or uses aliases (a few of which can stand for gigabytes)."""
-    try:
-        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+def _turn(node: yaml.Node) -> str | None:
+    """The text of one turn, None if it is none. What YAML takes for a mapping is a turn with a colon in it."""
+    if not isinstance(node, yaml.MappingNode):
+        return _scalar(node)
+    lines = []
+    for pair in node.value:
+        key, value = map(_scalar, pair)
+        if key is None or value is None:
             return None
-        return yaml.load(text, yaml.CSafeLoader)  # constructs plain values only
+        lines.append(f"{key}: {value}".rstrip())
+    return "\n".join(lines)
+
+
+def _scalar(node: yaml.Node) -> str | None:
+    """A scalar as it is written (No, 12:30 and 1_000 are text here), None if it is none or has a tag of its own."""
+    own = not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python")
+    return None if own or not isinstance(node, yaml.ScalarNode) else str(node.value)
+
+
+def _is_list(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq"
+
+
+def _value(node: yaml.Node) -> Any:
+    """The node as a JSON value, its scalars as text."""
+    if isinstance(node, yaml.MappingNode):
+        return {str(_value(key)): _value(value) for key, value in node.value}
+    return [_value(item) for item in node.value] if isinstance(node, yaml.SequenceNode) else node.value
+
+
+def _yaml(text: str) -> yaml.Node | None:
+    """The tree of a YAML text, without a type guessed for its scalars.
+
+    None if it is not YAML, or uses aliases (a few of which can stand for gigabytes).
+    """
+    try:
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CBaseLoader)):
+            return None
+        return yaml.compose(text, yaml.CBaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
 
