@@ -174,6 +174,18 @@ def test_a_long_temporary_folder_and_settings_of_the_users_own_do_no_harm(
     (kernel / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}')
     monkeypatch.setenv("TMPDIR", str(long))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("JUPYTER_PATH", str(kernel.parents[1]))
     write_notebook(tmp_path, WRITE_MANIFEST)
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_settings_too_long_for_an_argument_come_through_a_pipe(tmp_path: Path) -> None:
+    write_notebook(tmp_path, "size = len(size)", WRITE_MANIFEST)
+    given = command(tmp_path)
+    given[given.index("--parameters") + 1] = "-"
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    text = json.dumps({"size": "x" * 300_000, "output": "results/tiny"})
+    done = subprocess.run(given, cwd=tmp_path, env=environment, input=text, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "results/tiny/manifest.json").read_text())["metrics"] == {"size": 300_000}

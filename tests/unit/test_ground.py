@@ -49,8 +49,9 @@ def test_a_changed_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
         (tmp_path / "a.bin").unlink()
     else:
         (tmp_path / "a.bin").write_bytes(b"abd" if damage == "flip" else b"ab")
-    with pytest.raises(manifest.ManifestError, match=r"a\.bin.*run again"):
-        written.verify()
+    for use in (written.verify, lambda: written.path("a.bin")):
+        with pytest.raises(manifest.ManifestError, match=r"a\.bin.*run again"):
+            use()
 
 
 def test_manifests_of_others_and_damaged_ones_are_refused(tmp_path: Path) -> None:
@@ -65,6 +66,9 @@ def test_manifests_of_others_and_damaged_ones_are_refused(tmp_path: Path) -> Non
         manifest.read(tmp_path)
     (tmp_path / "manifest.json").write_text(text.replace('"schema_version": 1', '"schema_version": 0'))
     with pytest.raises(manifest.ManifestError, match="schema version 0, expected 1"):
+        manifest.read(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(manifest.ManifestError, match="schema version None, expected 1"):
         manifest.read(tmp_path)
 
 

@@ -33,25 +33,24 @@ class Manifest:
     metrics: dict[str, Any]
 
     def path(self, name: str) -> Path:
-        """The path of one of the stage's files; an error that lists the files if it has none so named."""
+        """The path of one of the stage's files, once its size and SHA-256 are found to be those recorded."""
         if name not in self.files:
             raise ManifestError(f"{self.folder / NAME}: no file '{name}'; it has: {', '.join(self.files)}")
-        return self.folder / name
+        path = self.folder / name
+        if not path.exists():
+            raise ManifestError(f"{path}: missing, though {NAME} names it; delete {self.folder / NAME} and run again")
+        found, recorded = describe(path), self.files[name]
+        if found != recorded:
+            raise ManifestError(
+                f"{path}: changed since stage '{self.stage}' wrote it (found {found}, recorded {recorded}); "
+                f"delete {self.folder / NAME} and run again"
+            )
+        return path
 
     def verify(self) -> None:
         """Compare every file with its recorded size and SHA-256; raise `ManifestError` at the first that differs."""
-        for name, recorded in self.files.items():
-            path = self.folder / name
-            if not path.exists():
-                raise ManifestError(
-                    f"{path}: missing, though {NAME} names it; delete {self.folder / NAME} and run again"
-                )
-            found = describe(path)
-            if found != recorded:
-                raise ManifestError(
-                    f"{path}: changed since stage '{self.stage}' wrote it (found {found}, recorded {recorded}); "
-                    f"delete {self.folder / NAME} and run again"
-                )
+        for name in self.files:
+            self.path(name)
 
 
 def sha256(path: Path) -> str:
@@ -103,11 +102,9 @@ def read(folder: str | Path, stage: str | None = None) -> Manifest:
         raise ManifestError(f"{path}: not found; run the stage that makes it first") from None
     except ValueError as error:
         raise ManifestError(f"{path}: not readable as JSON ({error}); delete it and run again") from None
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise ManifestError(
-            f"{path}: schema version {document.get('schema_version')}, expected {SCHEMA_VERSION}; "
-            "delete it and run again"
-        )
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ManifestError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}; delete it and run again")
     if stage is not None and document["stage"] != stage:
         raise ManifestError(f"{path}: written by stage '{document['stage']}', expected '{stage}'")
     return Manifest(document["stage"], folder, document["files"], document["metrics"])

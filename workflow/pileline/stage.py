@@ -93,6 +93,7 @@ def _private_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _environment(threads: int, folder: str) -> None:
     """What the kernel inherits: its threads, private Jupyter folders, and no settings of the user's own."""
+    os.environ.pop("JUPYTER_PATH", None)  # a `python3` kernel found there would win over this environment's
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(threads)
     os.environ |= {
@@ -101,6 +102,7 @@ def _environment(threads: int, folder: str) -> None:
         "JUPYTER_RUNTIME_DIR": folder,  # connection files of kernels that start at once must not meet
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one in the user's home
         "IPYTHONDIR": folder,
+        "MPLCONFIGDIR": folder,
         "MPLBACKEND": "agg",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
@@ -109,10 +111,12 @@ def _environment(threads: int, folder: str) -> None:
 def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _Log, private: str) -> None:
     """Run the notebook; raise `StageError` for a failing cell, a dead kernel and a kernel that will not start."""
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from nbformat import from_dict
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
+    from zmq import ZMQError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it cannot parse; we do
     deaths: list[str] = []
@@ -157,7 +161,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
     except DeadKernelError:
         where = f", in the cell that begins with `{deaths[0]}`" if deaths else ""
         raise StageError(f"{notebook.name}: {_how_the_kernel_died()}{where}") from None
-    except RuntimeError as error:  # nbclient's word for a kernel that does not answer
+    except (RuntimeError, ZMQError, NoSuchKernel) as error:  # nbclient's and Jupyter's words for no answer
         raise StageError(f"{notebook.name}: the kernel did not start: {error}") from None
 
 
@@ -285,14 +289,15 @@ def main() -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pileline.stage", description="Run one stage's notebook.")
     parser.add_argument("--notebook", type=Path, required=True, help="the notebook to run")
-    parser.add_argument("--parameters", type=json.loads, required=True, help="its parameters, as a JSON object")
+    parser.add_argument("--parameters", required=True, help="its parameters, as a JSON object; - reads them from stdin")
     parser.add_argument("--threads", type=int, required=True, help="how many threads it may use")
     parser.add_argument("--log", type=Path, required=True, help="where the executed notebook goes")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        run(options.notebook, options.parameters, options.threads, options.log)
-    except (StageError, notebooks.NotebookError) as error:
+        parameters = json.loads(sys.stdin.read() if options.parameters == "-" else options.parameters)
+        run(options.notebook, parameters, options.threads, options.log)
+    except (StageError, notebooks.NotebookError, OSError) as error:
         print(f"\nStage failed. {error}", file=sys.stderr)
         print(f"The executed notebook: {options.log}", file=sys.stderr)
         return 1
