@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pileline import config as configuration
 from pileline.config import Config, ConfigError, Experiment, check
 from pileline.manifest import canonical_json
-from pileline.workflow import load
+from pileline.workflow import Workflow, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -254,6 +255,13 @@ def test_a_file_that_is_no_plain_yaml_is_refused(raw: dict[str, Any], tmp_path: 
         load(raw, [str(file)])
 
 
+def test_merge_keys_of_yaml_are_no_repeats(raw: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    file = tmp_path / "config.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert isinstance(load(raw, [str(file)]), Config)
+
+
 def test_experiments_multiply_lists_expand_globs_and_merge_repeats(raw: dict[str, Any]) -> None:
     raw["experiments"] = [
         {"corpus": ["demo", "raw"], "tokenizer": "*", "model": "ngram"},
@@ -339,3 +347,25 @@ def test_the_schema_itself_is_valid() -> None:
 
     jsonschema.Draft202012Validator.check_schema(configuration.schema())
     json.dumps(configuration.schema())
+
+
+def test_a_corpus_is_guarded_by_the_sources_that_it_is_scored_on_and_does_not_hold(raw: dict[str, Any]) -> None:
+    raw["corpora"]["plays"] = {"recipe": "none", "deduplication": "minhash", "mix": {"shakespeare": 1.0}}
+    raw["corpora"]["demo"]["mix"] = {"milton": 1.0, "code": 1.0}
+    raw["experiments"] = [{"corpus": "plays", "tokenizer": next(iter(raw["tokenizers"])), "model": "ngram"}]
+    config = check(raw)
+    settings = config.slice("deduplicate", corpus="plays")
+    assert settings["sources"] == ["shakespeare"]
+    assert settings["guards"] == ["code", "milton", "wikipedia-en"]
+    assert settings["protected"] == {"wikipedia-en": raw["tasks"]["topic"]["test"]}
+    assert config.slice("deduplicate", corpus="demo")["guards"] == ["wikipedia-en"]
+    assert config.slice("mix", corpus="plays")["protected"] == {}
+    for source in ("code", "milton", "wikipedia-en", "shakespeare"):
+        assert {f"raw/{source}", f"clean/none/{source}"} <= set(config.folders())
+    wildcards = SimpleNamespace(corpus="plays")
+    compared = Workflow(config).compared(wildcards)
+    assert compared == [f"results/clean/none/{name}/manifest.json" for name in ("shakespeare", *settings["guards"])]
+
+
+def test_a_corpus_that_holds_all_it_is_scored_on_has_no_guards(raw: dict[str, Any]) -> None:
+    assert check(raw).slice("deduplicate", corpus="demo")["guards"] == []

@@ -47,10 +47,17 @@ def store(folder: Path, rows: list[Document]) -> Path:
     return folder
 
 
-def run(clean: Path, output: Path, method: deduplication.Method, seed: int = 1) -> tuple[list[dict[str, Any]], Any]:
+def run(
+    clean: Path,
+    output: Path,
+    method: deduplication.Method,
+    seed: int = 1,
+    sources: tuple[str, ...] = ("b", "a"),
+    guards: tuple[str, ...] = (),
+) -> tuple[list[dict[str, Any]], Any]:
     """The stage as the notebook runs it; returns the table's rows and the metrics."""
     output.mkdir()
-    inventory = deduplication.read(clean, ["b", "a"], HOLDOUT, PROTECTED)
+    inventory = deduplication.read(clean, list(sources), HOLDOUT, PROTECTED, guards)
     findings = deduplication.find_exact(inventory, method)
     shingler, minhash = (
         deduplication.Shingler(method.shingle, seed),
@@ -266,6 +273,36 @@ def test_containment_agrees_with_sets_however_little_is_counted_at_once(monkeypa
         table = Table(guards, deduplication.Shingler(5, seed=1))
         found = zip(*(column.tolist() for column in table.overlapping(training, 0.8)), strict=True)
         assert {number: (owner, overlap) for number, owner, overlap in found} == pairs
+
+
+@pytest.mark.parametrize("kind", ["none", "minhash"])
+def test_protected_documents_of_a_guard_guard_and_count_nowhere(tmp_path: Path, kind: str) -> None:
+    test, task, free = bytes(16), b"\x48" + bytes(15), b"\xf0" + bytes(15)
+    texts = [verse(40, seed) for seed in range(4)]
+    rows = [
+        Document("a/x#1", "a", texts[3], free),  # training text of the guard: guards nothing
+        Document("a/x#2", "a", texts[0], test),
+        Document("a/x#3", "a", texts[1], task),
+        Document("a/x#4", "a", texts[0], test),
+        Document("b/x#1", "b", f"{verse(99, 9)} {texts[0]}", b"\xf1" + bytes(15)),
+        Document("b/x#2", "b", texts[1] + " end", b"\xf2" + bytes(15)),
+        Document("b/x#3", "b", texts[2], b"\xf3" + bytes(15)),
+        Document("b/x#4", "b", texts[3], b"\xf4" + bytes(15)),
+        Document("b/x#5", "b", "of the same key as a task's", task),
+    ]
+    clean = store(tmp_path / "clean", rows)
+    method = deduplication.Method(kind=kind, shingle=5, bands=40, rows=3)
+    removed, metrics = run(clean, tmp_path / "out", method, sources=("b",), guards=("a",))
+    assert [(row["id"], row["reason"], row["partner"], row["partner_source"]) for row in removed] == [
+        ("b/x#1", "near holdout", "a/x#2", "a"),
+        ("b/x#2", "near holdout", "a/x#3", "a"),
+        ("b/x#5", "near holdout", "a/x#3", "a"),
+    ]
+    assert set(metrics["ledgers"]) == {"b"}
+    assert metrics["ledgers"]["b"]["in"]["documents"] == 5
+    counts = {name: entry["documents"] for name, entry in metrics["protected"].items()}
+    assert counts == {"validation": 0, "test": 0, "task": 0, "guards": 3}
+    assert run(clean, tmp_path / "alone", method, sources=("b",))[0] == []
 
 
 def test_an_empty_corpus_has_no_duplicates(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import copy
 import difflib
 import fnmatch
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -342,8 +342,16 @@ class Config:
             shares[task["source"]] = max(task["test"], shares.get(task["source"], 0.0))
         return shares
 
-    def _protected_in(self, corpus: Settings) -> dict[str, float]:
-        return {source: share for source, share in self.protected().items() if source in corpus["mix"]}
+    def _protected_in(self, sources: Collection[str]) -> dict[str, float]:
+        return {source: share for source, share in self.protected().items() if source in sources}
+
+    def guards(self, corpus: str) -> list[str]:
+        """The sources that a corpus is scored on without holding them: the scoring corpus's, and those of tasks.
+
+        Their protected documents guard the corpus's training text, as those of its own sources do.
+        """
+        holdout = self.part("corpora", self.settings["evaluation"]["holdout"])
+        return sorted({*holdout["mix"], *self.protected()} - {*self.part("corpora", corpus)["mix"]})
 
     def _download(self, source: str) -> Settings:
         settings = self.part("sources", source)
@@ -366,14 +374,15 @@ class Config:
         }
 
     def _deduplicate(self, corpus: str) -> Settings:
-        settings = self.part("corpora", corpus)
+        settings, guards = self.part("corpora", corpus), self.guards(corpus)
         return {
             "corpus": corpus,
             # Priority among sources: the higher weight first, then by name; the order of YAML keys means nothing.
             "sources": sorted(settings["mix"], key=lambda source: (-settings["mix"][source], source)),
+            "guards": guards,
             "method": self.part("deduplications", settings["deduplication"]),
             "holdout": self.settings["holdout"],
-            "protected": self._protected_in(settings),
+            "protected": self._protected_in([*settings["mix"], *guards]),
             "clean": f"results/clean/{settings['recipe']}",
             "seed": self._seed,
             "output": f"results/duplicates/{corpus}",
@@ -385,7 +394,7 @@ class Config:
             "corpus": corpus,
             "weights": settings["mix"],
             "holdout": self.settings["holdout"],
-            "protected": self._protected_in(settings),
+            "protected": self._protected_in(settings["mix"]),
             "clean": f"results/clean/{settings['recipe']}",
             "duplicates": f"results/duplicates/{corpus}",
             "seed": self._seed,
@@ -483,7 +492,9 @@ class Config:
         corpora = list(dict.fromkeys([*(e.corpus for e in self.experiments), self.settings["evaluation"]["holdout"]]))
         recipes = {corpus: self.settings["corpora"][corpus]["recipe"] for corpus in corpora}
         cleaned = [
-            (recipes[corpus], source) for corpus in corpora for source in self.settings["corpora"][corpus]["mix"]
+            (recipes[corpus], source)
+            for corpus in corpora
+            for source in [*self.settings["corpora"][corpus]["mix"], *self.guards(corpus)]
         ]
         for experiment in self.experiments:
             if experiment.task:

@@ -48,10 +48,12 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError([f"line {key_node.start_mark.line + 1}: a name should be text, found a list or settings"])
         key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
-        if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
+        if key in seen:
             raise ConfigError([f"line {key_node.start_mark.line + 1}: '{key}' is given twice; rename or remove one"])
         seen.add(key)
     loader.flatten_mapping(node)
@@ -141,12 +143,22 @@ class Workflow:
     def local_files(self, wildcards: Any) -> list[str]:
         """The files of a `path` source, so that editing one reruns what was made of it."""
         pattern = self.config.part("sources", wildcards.source).get("path")
-        return [] if pattern is None else matching_files(pattern)
+        files = [] if pattern is None else matching_files(pattern)
+        for file in files:
+            if not file.isprintable():  # Snakemake can neither store nor show such a name
+                raise ConfigError([f"sources.{wildcards.source}.path: rename the file {ascii(file)}"])
+        return [file.replace("{", "{{").replace("}", "}}") for file in files]  # braces would be wildcards
 
     def cleaned(self, wildcards: Any) -> list[str]:
         """The manifests of a corpus's cleaned sources."""
         corpus = self.config.part("corpora", wildcards.corpus)
         return [f"results/clean/{corpus['recipe']}/{source}/{manifest.NAME}" for source in sorted(corpus["mix"])]
+
+    def compared(self, wildcards: Any) -> list[str]:
+        """The manifests of a corpus's cleaned sources, and of those whose held-out text guards it."""
+        recipe = self.config.part("corpora", wildcards.corpus)["recipe"]
+        guards = self.config.guards(wildcards.corpus)
+        return self.cleaned(wildcards) + [f"results/clean/{recipe}/{source}/{manifest.NAME}" for source in guards]
 
     def holdout(self, _: Any) -> str:
         """The manifest of the corpus whose test split scores every experiment."""

@@ -56,7 +56,7 @@ rule clean_source:
 rule deduplicate_corpus:
     input:
         notebook=ancient("notebooks/03_deduplicate.ipynb"),
-        manifests=line.cleaned,
+        manifests=line.compared,
     output:
         manifest="results/duplicates/{corpus}/manifest.json",
         run="results/duplicates/{corpus}/run.json",

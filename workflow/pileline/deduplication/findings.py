@@ -5,9 +5,9 @@ The reasons, in the order in which they are looked for:
 exact         same key as an earlier document of the same split. Always in validation and test, so that the holdout is
               the same for every method; in train where the method's kind is exact or minhash. Its partner is the first
               of the copies. That one may itself leave as near; its own partner then is in the corpus.
-near holdout  a training document that has the key of a protected one (the holdout, a task's test part), that contains
-              it, is contained in it (see `contained`), or whose similarity with it reaches the threshold. Always,
-              whatever the kind.
+near holdout  a training document that has the key of a protected one (the holdout, a task's test part, of the corpus
+              or of a guard), that contains it, is contained in it (see `contained`), or whose similarity with it
+              reaches the threshold. Always, whatever the kind.
 near          where the kind is minhash: a training document similar to one that stays (see `resolve`).
 
 The similarity of a removed document with its partner is the Jaccard similarity, save for what `find_contained` found:
@@ -77,7 +77,7 @@ def find_exact(inventory: Inventory, method: Method) -> Findings:
     tasks = inventory.protected & (inventory.split == 0)
     guarded = exact.copies_of(inventory.key, training, tasks)
     findings.remove(np.flatnonzero(guarded >= 0), NEAR_HOLDOUT, guarded[guarded >= 0], 1.0)
-    eligible = (inventory.split > 0) | (training & (guarded < 0) & (method.kind != "none"))
+    eligible = ((inventory.split > 0) & inventory.own) | (training & (guarded < 0) & (method.kind != "none"))
     first = exact.first_copies(inventory.key, eligible)
     again = np.flatnonzero(eligible & (first != np.arange(n)))
     findings.remove(again, EXACT, first[again], 1.0)
@@ -164,11 +164,11 @@ def write(findings: Findings, path: str | Path) -> None:
     partner = findings.partner[removed]
     columns = [
         [inventory.ids[number] for number in removed],
-        [inventory.sources[place] for place in inventory.source[removed]],
+        [inventory.names[place] for place in inventory.source[removed]],
         inventory.size[removed],
         findings.reason[removed].tolist(),
         [inventory.ids[number] for number in partner],
-        [inventory.sources[place] for place in inventory.source[partner]],
+        [inventory.names[place] for place in inventory.source[partner]],
         findings.similarity[removed],
         [SPLITS[split] for split in inventory.split[removed]],
     ]
@@ -177,11 +177,12 @@ def write(findings: Findings, path: str | Path) -> None:
 
 
 def ledgers(findings: Findings) -> dict[str, Ledger]:
-    """A checked ledger for each source: from the cleaned documents to those that stay."""
+    """A checked ledger for each source of the corpus: from the cleaned documents to those that stay."""
     inventory = findings.inventory
+    own = inventory.own
     result = {source: Ledger() for source in inventory.sources}
     for place, size, reason in zip(
-        inventory.source.tolist(), inventory.size.tolist(), findings.reason.tolist(), strict=True
+        inventory.source[own].tolist(), inventory.size[own].tolist(), findings.reason[own].tolist(), strict=True
     ):
         ledger = result[inventory.sources[place]]
         if reason:

@@ -34,7 +34,7 @@ def edited(text: str, similarity: float, shingle: int, seed: int) -> str:
 
 def sample(inventory: Inventory, count: int, shingle: int) -> list[str]:
     """Normalized texts of the `count` documents with the smallest keys that are long enough to be edited gently."""
-    long = np.flatnonzero(inventory.size >= 40 * shingle)
+    long = np.flatnonzero(inventory.own & (inventory.size >= 40 * shingle))
     wanted = np.zeros(len(inventory), bool)
     wanted[long[np.argsort(inventory.key[long], kind="stable")[:count]]] = True
     return [normalized(text)[:_LONGEST] for _, text in inventory.texts(wanted)]

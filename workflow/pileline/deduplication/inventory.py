@@ -6,7 +6,7 @@ number as their id states them ("source/member#number"). So the order of rows in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,11 @@ class InventoryError(ValueError):
 class Inventory:
     """Arrays over n documents in corpus order, about 250 bytes each; texts stay in the tables at `paths`.
 
+    Behind those of `sources` stand the protected documents of `guards`: sources that are not in the corpus, whose
+    held-out text it must not train on either. They are compared with, and never leave, count or stay.
+
     ids        [n] ids
-    source     [n] place in `sources`
+    source     [n] place in `names`, which is `sources` and then `guards`
     size       [n] UTF-8 bytes of the text
     key        [n] keys, S16
     split      [n] place in `SPLITS`
@@ -37,6 +40,7 @@ class Inventory:
     """
 
     sources: list[str]
+    guards: list[str]
     paths: list[Path]
     ids: list[str]
     source: NDArray[np.int64]
@@ -50,6 +54,16 @@ class Inventory:
         return len(self.ids)
 
     @property
+    def names(self) -> list[str]:
+        return self.sources + self.guards
+
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """[n] True for documents of the corpus, False for those of guards."""
+        own: NDArray[np.bool_] = self.source < len(self.sources)
+        return own
+
+    @property
     def training(self) -> NDArray[np.bool_]:
         """[n] True for documents of the train split that no task protects."""
         training: NDArray[np.bool_] = (self.split == 0) & ~self.protected
@@ -59,13 +73,14 @@ class Inventory:
         """Number and text of each document that `wanted` [n] marks, in the order of the tables, streamed."""
         for place, path in enumerate(self.paths):
             numbers = np.flatnonzero(self.source == place)
-            number_of_row = np.empty(len(numbers), np.int64)
-            number_of_row[self.row[numbers]] = numbers
+            rows = self.row[numbers]  # of a guard's table only some are here
+            number_of_row = np.full(int(rows.max()) + 1 if len(rows) else 0, -1)
+            number_of_row[rows] = numbers
             first = 0
             for batch in documents.batches(path, ["text"]):
                 here = number_of_row[first : first + batch.num_rows]
                 first += batch.num_rows
-                chosen = np.flatnonzero(wanted[here])
+                chosen = np.flatnonzero((here >= 0) & wanted[here])
                 if len(chosen):
                     yield from zip(here[chosen].tolist(), batch.column(0).take(chosen).to_pylist(), strict=True)
 
@@ -80,8 +95,14 @@ def _splits(keys: list[bytes], holdout: dict[str, float]) -> list[int]:
     return [SPLITS.index(documents.split_of(key, holdout["validation"], holdout["test"])) for key in keys]
 
 
-def read(clean: str | Path, sources: list[str], holdout: dict[str, float], protected: dict[str, float]) -> Inventory:
-    """The inventory of `clean/{source}/kept.parquet` of each source.
+def read(
+    clean: str | Path,
+    sources: list[str],
+    holdout: dict[str, float],
+    protected: dict[str, float],
+    guards: Sequence[str] = (),
+) -> Inventory:
+    """The inventory of `clean/{source}/kept.parquet` of each source, and of the protected documents of each guard.
 
     `holdout` has the shares "validation" and "test"; `protected` maps a source to the share of its documents
     (by `documents.fraction`) that is a task's test part. Raises `ManifestError` where a source has not been
@@ -91,7 +112,8 @@ def read(clean: str | Path, sources: list[str], holdout: dict[str, float], prote
     sizes: list[NDArray[np.int64]] = []
     keys: list[bytes] = []
     counts: list[int] = []
-    paths = [manifest.read(Path(clean) / source, "clean").path("kept.parquet") for source in sources]
+    names = [*sources, *guards]
+    paths = [manifest.read(Path(clean) / source, "clean").path("kept.parquet") for source in names]
     for path in paths:
         before = len(ids)
         for batch in documents.batches(path, ["id", "text", "key"]):
@@ -102,15 +124,17 @@ def read(clean: str | Path, sources: list[str], holdout: dict[str, float], prote
     if len(set(ids)) < len(ids):
         twice = next(a for a, b in zip(sorted(ids), sorted(ids)[1:], strict=False) if a == b)
         raise InventoryError(f"{clean}: two documents have the id '{twice}'; ids must be unique in a corpus")
-    source = np.repeat(np.arange(len(sources)), counts)
-    limit = np.array([protected.get(name, 0.0) for name in sources])[source] if ids else np.empty(0)
+    source = np.repeat(np.arange(len(names)), counts)
+    limit = np.array([protected.get(name, 0.0) for name in names])[source] if ids else np.empty(0)
     split = np.array(_splits(keys, holdout), np.int64)
     guarded = (split > 0) | (np.array([documents.fraction(key) for key in keys]) < limit)
     rows = np.concatenate([np.arange(count) for count in counts]) if counts else np.empty(0, np.int64)
     places = source.tolist()
-    order = np.array(sorted(range(len(ids)), key=lambda i: (places[i], *_order(ids[i]))), np.int64)
+    here = np.flatnonzero(guarded | (source < len(sources))).tolist()
+    order = np.array(sorted(here, key=lambda i: (places[i], *_order(ids[i]))), np.int64)
     return Inventory(
         sources=list(sources),
+        guards=list(guards),
         paths=paths,
         ids=[ids[i] for i in order],
         source=source[order],

@@ -66,9 +66,10 @@ def protected_counts(findings: Findings) -> dict[str, dict[str, int]]:
     """Documents and bytes that no training document may resemble, by what protects them."""
     inventory = findings.inventory
     masks = {
-        "validation": inventory.split == 1,
-        "test": inventory.split == 2,
-        "task": (inventory.split == 0) & inventory.protected,
+        "validation": inventory.own & (inventory.split == 1),
+        "test": inventory.own & (inventory.split == 2),
+        "task": inventory.own & (inventory.split == 0) & inventory.protected,
+        "guards": ~inventory.own,
     }
     return {
         name: {"documents": int(mask.sum()), "bytes": int(inventory.size[mask].sum())} for name, mask in masks.items()
