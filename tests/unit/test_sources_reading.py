@@ -111,6 +111,23 @@ def test_archives_of_all_kinds(tmp_path: Path, name: str, pack: Any) -> None:
     assert dict(sources.contents(tmp_path / name)) == {"p/b.txt": 6, "p/a.txt": 5, "p/x.py": 4}
 
 
+@pytest.mark.parametrize(("name", "pack"), [("p.zip", zipped), ("p.tar.gz", tar)])
+def test_contents_lists_what_reading_would_give(tmp_path: Path, name: str, pack: Any) -> None:
+    packed = {"a.txt": b"plain", "b.txt.gz": gzip.compress(b"packed twice"), "c.zip": zipped({"x": b"inner"})}
+    (tmp_path / name).write_bytes(pack(packed))
+    read_through = [(member, len(stream.read())) for member, stream in archives.members(tmp_path / name, Patterns())]
+    assert sources.contents(tmp_path / name) == read_through
+    assert sources.contents(tmp_path / name)[:2] == [("a.txt", 5), ("b.txt.gz", 12)]
+
+
+def test_contents_of_a_zip_and_of_a_plain_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.zip").write_bytes(zipped({"a.txt": b"text"}))
+    (tmp_path / "t.txt").write_bytes(b"plain")
+    monkeypatch.setattr(archives._Counted, "readinto", None)
+    assert sources.contents(tmp_path / "p.zip") == [("a.txt", 4)]
+    assert sources.contents(tmp_path / "t.txt") == [("t.txt", 5)]
+
+
 @pytest.mark.parametrize("inner", ["in.tar.gz", "in.zip"])
 @pytest.mark.parametrize("outer", ["out.tar.gz", "out.whl"])
 def test_an_archive_in_an_archive_is_opened_when_named(tmp_path: Path, outer: str, inner: str) -> None:

@@ -31,6 +31,8 @@ EXPANSION = 200  # an archive may expand to so many times its size (text compres
 EXPANSION_FLOOR = 256 * MEGABYTE  # ... or to this, whichever is more
 NESTING = 3  # archives inside archives, at most
 HEADER = MEGABYTE  # longest name or extended header in a tar
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_Member = tuple[str, IO[bytes], int]  # name, stream and size, all as in the archive
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
 
 
@@ -137,31 +139,55 @@ def members(path: Path, patterns: Patterns, name: str | None = None) -> Iterator
     try:
         with path.open("rb") as file:
             if is_archive(path.name):
-                yield from _archive(path.name, file, "", patterns, budget, 1)
+                for inner, stream, _ in _archive(path.name, file, "", patterns, budget, 1):
+                    yield inner, _expanded(inner, stream, budget)
             elif patterns.select(name or path.as_posix()):
                 yield name or path.as_posix(), _expanded(path.name, file, budget)
     except _DAMAGE as error:
         raise damaged(path, error) from error
 
 
+def sizes(path: Path) -> Iterator[tuple[str, int]]:
+    """Each member's name and bytes, as `members` would name and read them; links and the like are passed over.
+
+    A zip's directory says them; of a tar only the headers are looked at. What is compressed once more is read.
+    """
+    budget = Budget(path)
+    try:
+        with path.open("rb") as file:
+            held: Iterator[_Member] = iter([(path.name, file, path.stat().st_size)])
+            if is_archive(path.name):
+                held = _archive(path.name, file, "", Patterns(skip_special=True), budget, 1)
+            for name, stream, size in held:
+                if Path(name).suffix.lower() in COMPRESSED:
+                    size = _length(_expanded(name, stream, budget))
+                yield name, size
+    except _DAMAGE as error:
+        raise damaged(path, error) from error
+
+
+def _length(stream: IO[bytes]) -> int:
+    return sum(map(len, iter(lambda: stream.read(MEGABYTE), b"")))
+
+
 def _archive(
     name: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget, depth: int
-) -> Iterator[tuple[str, IO[bytes]]]:
+) -> Iterator[_Member]:
     """The selected members of one archive, and of those inside it that a pattern names."""
     if depth > NESTING:
         raise SourceError(f"{budget.file}: {prefix} lies more than {NESTING} archives deep; take it out first")
     seen: set[str] = set()
-    for inner, stream in (_zip if name.lower().endswith(ZIP) else _tar)(name, file, prefix, patterns, budget):
+    for inner, stream, size in (_zip if name.lower().endswith(ZIP) else _tar)(name, file, prefix, patterns, budget):
         if inner in seen:
             raise SourceError(f"{budget.file}: has '{inner}' twice; leave it out by the source's `except`")
         seen.add(inner)
         if patterns.enter(inner):
             yield from _archive(inner, stream, inner + "/", patterns, budget, depth + 1)
         else:
-            yield inner, _expanded(inner, stream, budget)
+            yield inner, stream, size
 
 
-def _zip(_: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip(_: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[_Member]:
     if not file.seekable():
         file = io.BytesIO(file.read())  # a zip inside an archive: its index is at its end
     with zipfile.ZipFile(file) as archive:
@@ -177,12 +203,10 @@ def _zip(_: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budge
                 _refuse(budget.file, inner, "encrypted", patterns)
                 continue
             with archive.open(info) as stream:
-                yield inner, _counted(stream, budget)
+                yield inner, _counted(stream, budget), info.file_size
 
 
-def _tar(
-    name: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget
-) -> Iterator[tuple[str, IO[bytes]]]:
+def _tar(name: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[_Member]:
     # Read as a stream of plain tar over our own decompression, so that skipped members are counted too.
     plain = _expanded(name.lower().replace(".tgz", ".gz"), file, budget)
     with tarfile.open(fileobj=plain, mode="r|", tarinfo=_CheckedTarInfo) as archive:
@@ -193,7 +217,7 @@ def _tar(
             if not info.isreg():
                 _refuse(budget.file, inner, "a link" if info.issym() or info.islnk() else "a special file", patterns)
                 continue
-            yield inner, _counted(cast(IO[bytes], archive.extractfile(info)), budget)
+            yield inner, _counted(cast(IO[bytes], archive.extractfile(info)), budget), info.size
 
 
 def _refuse(file: Path, inner: str, what: str, patterns: Patterns) -> None:

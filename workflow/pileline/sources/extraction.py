@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pileline import manifest
 from pileline.manifest import Manifest
-from pileline.sources.archives import Patterns, is_archive, members
+from pileline.sources.archives import is_archive, members, sizes
 from pileline.sources.download import downloaded
 from pileline.sources.errors import SourceError
 from pileline.sources.formats import Record, records
@@ -100,10 +100,4 @@ def _nothing(raw: Manifest, reading: Reading) -> str:
 
 def contents(path: str | Path) -> list[tuple[str, int]]:
     """What a file holds: each member's name and bytes, archives inside it not opened."""
-    listed = []
-    for name, stream in members(Path(path), Patterns(skip_special=True), Path(path).name):
-        size = 0
-        while block := stream.read(1 << 20):
-            size += len(block)
-        listed.append((name, size))
-    return listed
+    return list(sizes(Path(path)))
