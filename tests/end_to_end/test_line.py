@@ -240,7 +240,7 @@ def test_a_users_own_folder_of_text_works_with_one_entry(line: Line) -> None:
     own = line.folder / "notes"
     own.mkdir()
     for number in range(40):
-        (own / f"note {number}.md").write_text(f"# Note {number}\n\n" + f"Words of my own, number {number}. " * 12)
+        (own / f"note {number} 'ü'.md").write_text(f"# Note {number}\n\n" + f"Words of my own, number {number}. " * 12)
     config = line.read_config()
     config["sources"]["notes"] = {"path": "notes/*.md"}
     config["corpora"]["demo"]["mix"]["notes"] = 1.0

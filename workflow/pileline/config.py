@@ -481,6 +481,7 @@ class Config:
             | {task["recipe"] for name, task in used["tasks"].items() if name in tasks},
             "deduplications": {used["corpora"][corpus]["deduplication"] for corpus in corpora},
             "sources": {source for corpus in corpora for source in used["corpora"][corpus]["mix"]}
+            | {source for corpus in corpora for source in self.guards(corpus)}
             | {task["source"] for name, task in used["tasks"].items() if name in tasks},
         }
         for section, names in keep.items():

@@ -145,9 +145,14 @@ class Workflow:
         pattern = self.config.part("sources", wildcards.source).get("path")
         files = [] if pattern is None else matching_files(pattern)
         for file in files:
-            if not file.isprintable():  # Snakemake can neither store nor show such a name
-                raise ConfigError([f"sources.{wildcards.source}.path: rename the file {ascii(file)}"])
-        return [file.replace("{", "{{").replace("}", "}}") for file in files]  # braces would be wildcards
+            if not file.isprintable() or set(file) & set("{}"):  # Snakemake cannot store it, or sees wildcards in it
+                raise ConfigError(
+                    [
+                        f"sources.{wildcards.source}.path: please rename {file!a}; Snakemake takes no "
+                        "file names with braces or control characters"
+                    ]
+                )
+        return files
 
     def cleaned(self, wildcards: Any) -> list[str]:
         """The manifests of a corpus's cleaned sources."""

@@ -15,7 +15,7 @@ rule train_tokenizer:
         notebook="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.ipynb",
     conda:
         "../../envs/pileline.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
@@ -42,7 +42,7 @@ rule write_shards:
         notebook="results/logs/shards/{corpus}/{tokenizer}/06_shards.ipynb",
     conda:
         "../../envs/pileline.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=3000,
         runtime=120,
