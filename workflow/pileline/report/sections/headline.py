@@ -72,7 +72,7 @@ def _main_table(results: Results) -> Table:
     columns = ["Corpus", "Tokenizer", "Model", "Bits per byte", "Perplexity per token", "Parameters", "Tokens seen"]
     caption = (
         "Every experiment on the same held-out documents. Bits per byte: lower is better, with the 95 % interval of a "
-        "bootstrap over documents below. Perplexity per token compares models of one tokenizer only."
+        "bootstrap over documents below. Perplexity per token compares models of one corpus and tokenizer only."
     )
     return Table(caption, [*columns, "Task accuracy"], rows, labels=3)
 

@@ -145,7 +145,8 @@ def _bits_row(name: str, values: list[dict[str, Any]]) -> list[Cell]:
     """A row of bits per byte: the lowest in bold, each tinted by how far it is above the lowest of the row."""
     bits = [value.get("bits_per_byte") for value in values]
     best, worst = best_of(bits), best_of(bits, largest=True)
-    made = [Cell(name)]
+    documents = {value["documents"] for value in values if "documents" in value}
+    made = [Cell(name, note=f"{documents.pop():,} documents" if len(documents) == 1 else "")]
     for value, number in zip(values, bits, strict=True):
         heat = None
         if number is not None and best is not None and worst is not None and worst > best:
@@ -170,7 +171,7 @@ def bits(results: Results) -> Section | None:
         rows.append(_bits_row("mean of sources", macro))
     caption = (
         "Bits per byte on the test split, 95 % interval below. In each row the lowest is bold; the deeper the tint, "
-        "the further above it."
+        "the further above it. Below about 30 documents an interval is too narrow."
     )
     names = [experiment.name for experiment in scores]
     drawn = charts.intervals(
