@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -369,3 +370,16 @@ def test_a_corpus_is_guarded_by_the_sources_that_it_is_scored_on_and_does_not_ho
 
 def test_a_corpus_that_holds_all_it_is_scored_on_has_no_guards(raw: dict[str, Any]) -> None:
     assert check(raw).slice("deduplicate", corpus="demo")["guards"] == []
+
+
+def test_a_parameter_that_its_notebook_lacks_is_named_before_anything_runs(
+    raw: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    path = tmp_path / "notebooks/02_clean.ipynb"
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed: int', '"grain: int'), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load(raw, [])
+    assert any("02_clean.ipynb: no parameter 'seed'; it has:" in problem for problem in caught.value.problems)
+    assert any("parameter 'grain' is given no value" in problem for problem in caught.value.problems)
