@@ -1,8 +1,8 @@
 """The document table: the one form in which documents travel from cleaning to shards.
 
-A table is a Parquet file (zstd) with the columns of `SCHEMA`, written and read in batches so that memory
-does not grow with the file. A document's `key` is a hash of its normalized text *as extracted*, before any
-recipe touched it. Two things hang on it: equal keys are exact duplicates, and the key alone decides the
+A table is a Parquet file (zstd) with the columns of `SCHEMA`, written and read in batches, each bounded in documents
+and in bytes, so that memory does not grow with the file. A document's `key` is a hash of its normalized text *as
+extracted*, before any recipe touched it. Two things hang on it: equal keys are exact duplicates, and the key alone decides the
 document's split (`fraction`), so that every recipe and corpus puts a document, and all its exact copies,
 on the same side of the holdout.
 """
@@ -17,8 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 KEY_BYTES = 16
 SCHEMA = pa.schema(
@@ -32,6 +35,7 @@ SCHEMA = pa.schema(
 )
 REMOVED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
 BATCH_DOCUMENTS = 4096
+BATCH_BYTES = 32_000_000  # of text, from which a batch is full: some sources have documents of megabytes
 _PUNCTUATION = re.compile(r"[\W_]+")
 
 
@@ -76,18 +80,40 @@ def split_of(key: bytes, validation: float, test: float) -> str:
 class Writer:
     """Writes a document table batch by batch; use as a context manager.
 
-    Bytes of the file depend on the documents and their order alone.
+    Bytes of the file depend on the documents and their order alone: a row group is closed behind the document that
+    fills it, however the documents came.
     """
 
     def __init__(self, path: str | Path, schema: pa.Schema = SCHEMA) -> None:
         self._schema = schema
         self._file = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
         self._rows: list[tuple[Any, ...]] = []
+        self._slices: list[pa.RecordBatch] = []
+        self._documents = self._bytes = 0
 
     def write(self, row: tuple[Any, ...]) -> None:
         """Add a row: a `Document`, followed by the schema's further columns."""
         self._rows.append(row)
-        if len(self._rows) >= BATCH_DOCUMENTS:
+        self._filled(1, len(row[2].encode("utf-8", "surrogatepass")))
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Add the documents of a batch of the schema, without making Python objects of them."""
+        if self._rows:
+            raise ValueError("a table is written by rows or by batches; this one has been given rows")
+        batch, ends, start = batch.select(self._schema.names), np.cumsum(text_bytes(batch)), 0
+        while start < batch.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            full = int(np.searchsorted(ends, before + BATCH_BYTES - self._bytes)) + 1
+            stop = min(start + BATCH_DOCUMENTS - self._documents, full, batch.num_rows)
+            self._slices.append(batch.slice(start, stop - start))
+            self._filled(stop - start, int(ends[stop - 1]) - before)
+            start = stop
+
+    def _filled(self, documents: int, size: int) -> None:
+        """Count what was added, and close the row group if it is full."""
+        self._documents += documents
+        self._bytes += size
+        if self._documents >= BATCH_DOCUMENTS or self._bytes >= BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -95,7 +121,9 @@ class Writer:
             columns = zip(*self._rows, strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
             self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._rows = []
+        if self._slices:
+            self._file.write_batch(pa.Table.from_batches(self._slices).combine_chunks().to_batches()[0])
+        self._rows, self._slices, self._documents, self._bytes = [], [], 0, 0
 
     def __enter__(self) -> Writer:
         return self
@@ -114,9 +142,15 @@ def write(path: str | Path, documents: Iterable[Document]) -> None:
 
 
 def batches(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The table's record batches, in order, with all or only the named columns."""
+    """The table's record batches, in order, with all or only the named columns; none spans two row groups."""
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=BATCH_DOCUMENTS, columns=columns)
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(batch_size=BATCH_DOCUMENTS, row_groups=[group], columns=columns)
+
+
+def text_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """UTF-8 bytes of each text of a batch, int64 [documents]."""
+    return np.asarray(pc.binary_length(batch.column("text")), np.int64)
 
 
 def read(path: str | Path) -> Iterator[Document]:
