@@ -2,8 +2,8 @@
 
 A table is a Parquet file (zstd) with the columns of `SCHEMA`, written and read in batches, each bounded in documents
 and in bytes, so that memory does not grow with the file. A document's `key` is a hash of its normalized text *as
-extracted*, before any recipe touched it. Two things hang on it: equal keys are exact duplicates, and the key alone decides the
-document's split (`fraction`), so that every recipe and corpus puts a document, and all its exact copies,
+extracted*, before any recipe touched it. Two things hang on it: equal keys are exact duplicates, and the key alone
+decides the document's split (`fraction`), so that every recipe and corpus puts a document, and all its exact copies,
 on the same side of the holdout.
 """
 
