@@ -158,7 +158,7 @@ SOMETHING: dict[str, tuple[Edit, set[str], str]] = {
         "workflow/pileline/models/ngram.py:",
     ),
     "a recipe": (setting("recipes", "slimpajama", 1, {"short": {"characters": 150}}), {"clean_source"}, "150"),
-    "a weight": (setting("corpora", "raw", "mix", "code", 2.0), {"mix_corpus"}, '"code":2.0'),
+    "a weight": (setting("corpora", "raw", "mix", "code", 2.0), {"mix_corpus"}, '"code":{"cap_mb":null,"weight":2.0}'),
     "two values swapped": (
         edit_config(lambda config: config["deduplications"]["minhash"].update(bands=6, rows=20)),
         {"deduplicate_corpus"},

@@ -16,8 +16,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline import config as configuration
-from pileline.config import Config, ConfigError, Experiment, check
+from pileline import checks as configuration
+from pileline import fingerprint
+from pileline.checks import ConfigError, Experiment
+from pileline.config import Config, check
 from pileline.manifest import canonical_json
 from pileline.workflow import Workflow, load
 
@@ -67,7 +69,7 @@ def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str,
         (["corpora", "demo", "mix", "wikipedia-en"], -1.5, "should be above 0, found -1.5"),
         (["corpora", "demo", "mix", "nowhere"], 1, "corpora.demo.mix: no 'nowhere' in sources"),
         (["sources", "code", "sha256"], "abc", "sources.code.sha256: should be the file's SHA-256 in 64 hexadecimal"),
-        (["sources", "code", "path"], "x/*", "sources.code: needs exactly one of 'pypi' and 'path'"),
+        (["sources", "code", "path"], "x/*", "sources.code: needs exactly one of pypi, path, http, fsspec, npm, debian, found 'pypi' and 'path'"),
         (
             ["sources", "code", "read", "format"],
             "txt",
@@ -290,8 +292,8 @@ def all_slices(config: Config) -> dict[str, str]:
     for folder in config.folders():
         room, *names = folder.split("/")
         stage, keys = {
-            "raw": ("download", ["source"]),
-            "clean": ("clean", ["recipe", "source"]),
+            "raw": ("download", ["source", "part"]),
+            "clean": ("clean", ["recipe", "source", "part"]),
             "duplicates": ("deduplicate", ["corpus"]),
             "corpora": ("mix", ["corpus"]),
             "tokenizers": ("tokenizer", ["corpus", "tokenizer"]),
@@ -313,7 +315,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 def test_a_setting_changes_the_slices_of_its_own_stage_alone(raw: dict[str, Any]) -> None:
     after = copy.deepcopy(raw)
     after["sources"]["code"]["read"]["split"] = 999
-    assert changed(raw, after) == {"clean/slimpajama/code", "clean/none/code"}
+    assert changed(raw, after) == {"clean/slimpajama/code/1-of-1", "clean/none/code/1-of-1"}
     after = copy.deepcopy(raw)
     after["sources"]["code"]["title"] = "Other words"
     assert changed(raw, after) == set()
@@ -362,10 +364,72 @@ def test_a_corpus_is_guarded_by_the_sources_that_it_is_scored_on_and_does_not_ho
     assert config.slice("deduplicate", corpus="demo")["guards"] == ["wikipedia-en"]
     assert config.slice("mix", corpus="plays")["protected"] == {}
     for source in ("code", "milton", "wikipedia-en", "shakespeare"):
-        assert {f"raw/{source}", f"clean/none/{source}"} <= set(config.folders())
+        assert {f"raw/{source}/1-of-1", f"clean/none/{source}/1-of-1"} <= set(config.folders())
     wildcards = SimpleNamespace(corpus="plays")
     compared = Workflow(config).compared(wildcards)
-    assert compared == [f"results/clean/none/{name}/manifest.json" for name in ("shakespeare", *settings["guards"])]
+    assert compared == [f"results/clean/none/{name}/1-of-1/manifest.json" for name in ("shakespeare", *settings["guards"])]
+
+
+def test_a_source_in_parts_is_downloaded_and_cleaned_by_part_and_mixed_whole(raw: dict[str, Any]) -> None:
+    raw["sources"]["code"]["parts"] = 11
+    config = check(raw)
+    line = Workflow(config)
+    folders = [folder for folder in config.folders() if folder.startswith("clean/none/code/")]
+    assert folders == [f"clean/none/code/{number:02d}-of-11" for number in range(1, 12)]
+    assert config.slice("clean", recipe="none", source="code", part="03-of-11")["output"] == folders[2].replace(
+        "clean", "results/clean"
+    )
+    assert line.downloaded(SimpleNamespace(source="code")) == [
+        f"results/raw/code/{number:02d}-of-11/manifest.json" for number in range(1, 12)
+    ]
+    cleaned = line.cleaned(SimpleNamespace(corpus="raw"))
+    assert [f"results/{folder}/manifest.json" for folder in folders] == [path for path in cleaned if "/code/" in path]
+    assert config.slice("mix", corpus="raw")["parts"]["code"] == 11
+    assert config.slice("deduplicate", corpus="raw")["parts"]["code"] == 11
+
+
+def test_a_part_named_null_is_taken_out(raw: dict[str, Any]) -> None:
+    raw["tasks"]["topic"] = None
+    raw["models"]["residual"] = None
+    raw["corpora"]["raw"]["mix"]["milton"] = None
+    raw["experiments"] = [entry for entry in raw["experiments"] if "task" not in entry]
+    config = check(raw)
+    assert config.settings["tasks"] == {}
+    assert "residual" not in config.settings["models"]
+    assert "milton" not in config.settings["corpora"]["raw"]["mix"]
+    assert config.slice("deduplicate", corpus="demo")["protected"] == {}
+
+
+def test_a_weight_may_stand_alone_or_with_a_cap(raw: dict[str, Any]) -> None:
+    raw["corpora"]["raw"]["mix"] = {"milton": 2, "code": {"weight": 0.5, "cap_mb": 1}, "shakespeare": {"cap_mb": 2.5}}
+    assert check(raw).slice("mix", corpus="raw")["mix"] == {
+        "milton": {"weight": 2.0, "cap_mb": None},
+        "code": {"weight": 0.5, "cap_mb": 1},
+        "shakespeare": {"weight": 1.0, "cap_mb": 2.5},
+    }
+
+
+def test_a_filter_of_the_users_own_is_fingerprinted_with_what_it_imports(
+    raw: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    monkeypatch.chdir(tmp_path)
+    raw["recipes"]["mine"] = ["my_filters:no_shouting", {"my_filters:short": {"share": 0.3}}]
+    with pytest.raises(ConfigError, match=r"recipes\.mine: the module 'my_filters' of a filter cannot be read"):
+        load(copy.deepcopy(raw), [])
+    (tmp_path / "my_filters.py").write_text("import json\nimport ftfy\nfrom words import LOUD\n")
+    (tmp_path / "words.py").write_text("LOUD = 1\n")
+    line = Workflow(load(copy.deepcopy(raw), []))
+    assert line.config.part("recipes", "mine") == [
+        {"filter": "my_filters:no_shouting"},
+        {"filter": "my_filters:short", "share": 0.3},
+    ]
+    (before,) = line.recipe_code(SimpleNamespace(recipe="mine"))
+    assert all(part in before for part in ("my_filters.py:", "words.py:", "ftfy=="))
+    assert line.recipe_code(SimpleNamespace(recipe="slimpajama")) == []
+    fingerprint.own_code.cache_clear()
+    (tmp_path / "words.py").write_text("LOUD = 2\n")
+    assert line.recipe_code(SimpleNamespace(recipe="mine")) != [before]
 
 
 def test_a_corpus_that_holds_all_it_is_scored_on_has_no_guards(raw: dict[str, Any]) -> None:

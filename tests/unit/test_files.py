@@ -71,5 +71,5 @@ def test_links_are_followed_but_not_in_a_circle(here: Path) -> None:
 def test_the_rules_and_the_stage_see_the_same_files(here: Path, pattern: str) -> None:
     raw: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     raw["sources"]["mine"] = {"path": pattern}
-    seen = Workflow(check(raw)).local_files(SimpleNamespace(source="mine"))
+    seen = Workflow(check(raw)).local_files(SimpleNamespace(source="mine", part="1-of-1"))
     assert seen == [file["path"] for file in files.describe(pattern)] != []

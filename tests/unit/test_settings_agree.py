@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from pileline import config, models
+from pileline import checks, models
 from pileline.deduplication import Method
 from pileline.training import Plan
 
@@ -14,11 +14,11 @@ FRAME = {"kind", "threads", "device"}  # settings that the frame takes out befor
 
 
 def defaults(section: str, kind: str) -> dict[str, Any]:
-    properties = config.schema()["$defs"][section][kind]["properties"]
+    properties = checks.schema()["$defs"][section][kind]["properties"]
     return {name: entry.get("default") for name, entry in properties.items() if name not in FRAME}
 
 
-@pytest.mark.parametrize("kind", sorted(config.schema()["$defs"]["models"]))
+@pytest.mark.parametrize("kind", sorted(checks.schema()["$defs"]["models"]))
 def test_models_have_the_settings_of_the_schema(kind: str) -> None:
     model = models.resolve(kind)
     plan = {field.name for field in fields(Plan)} if model.learns_by == "gradient" else set()
@@ -40,7 +40,7 @@ def test_minhash_has_the_defaults_of_the_schema() -> None:
 
 
 def test_every_kind_of_model_in_the_schema_is_registered() -> None:
-    assert set(models.REGISTRY) == set(config.schema()["$defs"]["models"])
+    assert set(models.REGISTRY) == set(checks.schema()["$defs"]["models"])
 
 
 def test_every_kind_of_model_lives_where_the_fingerprint_looks_for_it() -> None:

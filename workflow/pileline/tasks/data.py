@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,15 @@ class Labelled:
     left_out: dict[str, int]
 
 
-def read(path: str | Path, labelled: dict[str, Any]) -> Labelled:
-    """Read a task from the document table at `path`, by an entry of `tasks` in config.yaml.
+def read(paths: Iterable[str | Path], labelled: dict[str, Any]) -> Labelled:
+    """Read a task from the document tables at `paths`, by an entry of `tasks` in config.yaml.
 
     `label` is the key of the documents' metadata that holds the label, `drop` lists labels to leave out,
     `test` is the share of documents to test on (`tokens` is the probe's business). Raises `TaskError` unless
     two classes remain that have documents to learn from and to test on.
     """
-    return split(documents.read(path), labelled["label"], {**DEFAULTS, **labelled})
+    rows = chain.from_iterable(map(documents.read, paths))
+    return split(rows, labelled["label"], {**DEFAULTS, **labelled})
 
 
 def split(rows: Iterable[Document], label: str, settings: dict[str, Any]) -> Labelled:
@@ -70,7 +72,8 @@ def split(rows: Iterable[Document], label: str, settings: dict[str, Any]) -> Lab
         if value is None or str(value) in settings["drop"]:
             left_out["no label" if value is None else "dropped label"] += 1
         elif row.key in found:
-            found[row.key][1].add(str(value))
+            first, values = found[row.key]
+            found[row.key] = (min(first, row, key=lambda copy: copy.id), values | {str(value)})  # in any order of rows
             left_out["copy"] += 1
         else:
             found[row.key] = (row, {str(value)})

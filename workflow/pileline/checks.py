@@ -1,0 +1,359 @@
+"""What may stand in config.yaml: its schema, and the checks that a schema cannot make.
+
+`checked` fills in defaults, holds the configuration to the schema and to itself (names that are used must be defined),
+and raises one `ConfigError` with all that is wrong, each line saying where and how to mend.
+"""
+
+from __future__ import annotations
+
+import codecs
+import copy
+import difflib
+import fnmatch
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
+DEEPEST = 50  # levels of lists and settings in config.yaml
+# The kinds of a source, by the key that names its origin, and what else each must have.
+ORIGINS: dict[str, tuple[str, ...]] = {
+    "pypi": ("file", "sha256"),
+    "path": (),
+    "http": (),
+    "fsspec": (),
+    "npm": (),
+    "debian": (),
+}
+ORIGIN_SETTINGS = ("file", "sha256", "mirrors")
+LARGEST = 2**63 - 1  # integer, as NumPy and PyTorch hold one
+Settings = dict[str, Any]
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with the configuration, a line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        super().__init__(f"config.yaml: {len(problems)} problem{'s'[: len(problems) > 1]}\n{lines}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the comparison: a model, trained with a tokenizer on a corpus, and perhaps a task."""
+
+    corpus: str
+    tokenizer: str
+    model: str
+    task: str | None
+
+    @property
+    def path(self) -> str:
+        return f"{self.corpus}/{self.tokenizer}/{self.model}"
+
+
+# --------------------------------------------------------------------------------------------- schema
+@lru_cache(maxsize=1)
+def schema() -> Settings:
+    """The JSON schema of config.yaml, workflow/schemas/config.schema.yaml."""
+    loaded: Settings = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    return loaded
+
+
+@lru_cache(maxsize=1)
+def _validator() -> Any:
+    """A validator class that writes the schema's defaults into the value, and takes 1.0 for no integer."""
+    original = jsonschema.Draft202012Validator.VALIDATORS["properties"]
+
+    def properties(validator: Any, schemas: Settings, value: Any, parent: Settings) -> Iterator[Any]:
+        if isinstance(value, dict):
+            for name, entry in schemas.items():
+                if isinstance(entry, dict) and "default" in entry:
+                    value.setdefault(name, copy.deepcopy(entry["default"]))
+        yield from original(validator, schemas, value, parent)
+
+    def integer(_: Any, value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    extend: Any = jsonschema.validators.extend
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", integer)
+    return extend(jsonschema.Draft202012Validator, {"properties": properties}, type_checker=types)
+
+
+def _schema_problems(value: Any, part: Settings, where: str, broken: set[str] | None = None) -> Iterator[str]:
+    """What the schema `part` finds wrong with `value`, which stands at `where` in config.yaml.
+
+    The first step of the way to each mistake is added to `broken`.
+    """
+    complete = {**part, "$defs": schema()["$defs"]}
+    for error in _validator()(complete).iter_errors(value):
+        way = list(map(str, error.absolute_path))
+        if broken is not None:
+            broken.update(way[:1])
+        yield from _message(error, ".".join([where, *way]).strip(".") or "the file")
+
+
+def _message(error: Any, place: str) -> Iterator[str]:
+    """One schema error in words that say how to mend it."""
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(error.schema.get("properties", {}))
+            for name in sorted(set(error.instance) - set(known)):
+                yield f"{place}: unknown setting '{name}'{suggestion(name, known)}"
+        case "required":
+            missing = [name for name in error.validator_value if name not in error.instance]
+            for name in missing:
+                if f"'{name}' is a required" in error.message:
+                    about = error.schema.get("properties", {}).get(name, {}).get("description", "")
+                    yield f"{place}: needs '{name}'" + (f", {about}" if about else "")
+        case "type":
+            wanted = error.validator_value
+            wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
+            yield f"{place}: should be of type {wanted}, found {_shown(error.instance)}"
+        case "enum":
+            yield f"{place}: should be one of {error.validator_value}, found {_shown(error.instance)}"
+        case "exclusiveMinimum":
+            yield f"{place}: should be above {error.validator_value}, found {_shown(error.instance)}"
+        case "minProperties" | "minItems":
+            about = error.schema.get("description", "")
+            yield f"{place}: needs at least one entry, found none" + (f" ({about})" if about else "")
+        case "pattern":
+            about = error.schema.get("description", f"of the form {error.validator_value}")
+            yield f"{place}: should be {about}, found {_shown(error.instance)}"
+        case _:
+            about = error.schema.get("description", "")
+            yield f"{place}: {error.message}" + (f" ({about})" if about else "")
+
+
+def _shown(value: Any) -> str:
+    """A value as a message quotes it: in one short line."""
+    if value is None:
+        return "nothing"
+    written = repr(value)
+    return written if len(written) <= 80 else written[:77] + "..."
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """The end of a message about an unknown name: the known name that was perhaps meant, else all of them."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
+
+
+# ---------------------------------------------------------------------------------------------- checks
+def checked(raw: Settings) -> tuple[Settings, list[Experiment]]:
+    """A loaded config.yaml with defaults filled in, and its experiments; raises `ConfigError` with all problems.
+
+    A part named null is taken out, so that a file laid over config.yaml can do without parts of it.
+    """
+    if not isinstance(raw, dict):
+        needed = ", ".join(schema()["required"])
+        raise ConfigError([f"the file: should hold settings by name, found {_shown(raw)}; it needs: {needed}"])
+    problems: list[str] = []
+    broken: set[str] = set()
+    value = _plain(raw, "", problems)
+    _take_out(value)
+    problems += _schema_problems(value, schema(), "", broken)
+    # What follows assumes the outer shape, so it looks only at the sections that have it.
+    sound = {name: value[name] for name in schema()["properties"] if name in value and name not in broken}
+    problems += _kind_problems(sound)
+    problems += _filter_problems(sound)
+    problems += _reference_problems(sound)
+    experiments, more = _expand_experiments(sound)
+    problems += more
+    if problems:
+        raise ConfigError(problems)
+    for corpus in value["corpora"].values():  # a bare number is a weight: one form for one meaning
+        corpus["mix"] = {
+            source: part if isinstance(part, dict) else {"weight": float(part), "cap_mb": None}
+            for source, part in corpus["mix"].items()
+        }
+    return value, experiments
+
+
+def _take_out(value: Settings) -> None:
+    """Remove the named parts that are null, and the sources that a corpus's mix gives as null."""
+    named = [value.get(name) for name, part in schema()["properties"].items() if "propertyNames" in part]
+    corpora = value.get("corpora")
+    mixes = (
+        [part.get("mix") for part in corpora.values() if isinstance(part, dict)] if isinstance(corpora, dict) else []
+    )
+    for section in [*named, *mixes]:
+        if isinstance(section, dict):
+            for name in [name for name, part in section.items() if part is None]:
+                del section[name]
+
+
+def _plain(value: Any, where: str, problems: list[str], around: tuple[int, ...] = ()) -> Any:
+    """A copy in which nothing is shared, every key is text and every value one that JSON knows.
+
+    What was otherwise is added to `problems`, and changed or left so that the other checks can go on.
+    """
+    place = where or "the file"
+    if isinstance(value, dict | list | tuple):
+        if id(value) in around or len(around) >= DEEPEST:
+            problems.append(f"{place}: holds itself, or lies more than {DEEPEST} levels deep; write it out flat")
+            return None
+        inside = (*around, id(value))
+        if not isinstance(value, dict):
+            return [_plain(item, f"{where}.{number}", problems, inside) for number, item in enumerate(value)]
+        for key in value:
+            if not isinstance(key, str):
+                problems.append(f'{place}: the name {_shown(key)} should be text; put it in quotes: "{key}"')
+        return {str(key): _plain(item, f"{where}.{key}".strip("."), problems, inside) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{place}: should be a finite number, found {value}")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        problems.append(f"{place}: should be a number of at most 63 bits, found one of {value.bit_length()}")
+    elif not (value is None or isinstance(value, str | int | float)):
+        problems.append(
+            f"{place}: should be text, a number, true or false, a list or settings by name, found "
+            f"{type(value).__name__} {value}; put it in quotes"
+        )
+        return str(value)
+    return value
+
+
+def _kind_problems(sound: Settings) -> Iterator[str]:
+    """Check the settings that depend on a part's kind: `read` by format, the others by `kind`."""
+    for name, source in sound.get("sources", {}).items():
+        kinds = [kind for kind in ORIGINS if kind in source]
+        if len(kinds) != 1:
+            found = " and ".join(f"'{kind}'" for kind in kinds) or "none"
+            yield f"sources.{name}: needs exactly one of {', '.join(ORIGINS)}, found {found}"
+        elif missing := [key for key in ORIGINS[kinds[0]] if key not in source]:
+            yield from (f"sources.{name}: a {kinds[0]} source needs '{key}'" for key in missing)
+        yield from _one_kind(source["read"], "format", f"sources.{name}.read") or _encoding_problems(
+            source["read"], f"sources.{name}.read.encoding"
+        )
+    for name, corpus in sound.get("corpora", {}).items():
+        yield from _one_kind(corpus["mixing"], "kind", f"corpora.{name}.mixing", "mixing")
+    for section in ("deduplications", "tokenizers", "models"):
+        for name, part in sound.get(section, {}).items():
+            yield from _one_kind(part, "kind", f"{section}.{name}", section) or _width_problems(
+                part, f"{section}.{name}"
+            )
+
+
+def _one_kind(part: Settings, key: str, where: str, section: str = "read") -> list[str]:
+    kinds = schema()["$defs"][section]
+    if part[key] not in kinds:
+        return [f"{where}.{key}: unknown {key} '{part[key]}'{suggestion(part[key], sorted(kinds))}"]
+    return list(_schema_problems(part, kinds[part[key]], where))
+
+
+def _encoding_problems(reading: Settings, where: str) -> list[str]:
+    encoding = reading["encoding"]
+    try:
+        codecs.lookup(encoding)
+        "\n".encode(encoding)
+    except (LookupError, ValueError):  # not known; known, but not of text; with characters that no name has
+        return [f"{where}: Python knows no encoding of text '{encoding}'; use one of its names, as utf-8 or latin-1"]
+    return []
+
+
+def _width_problems(part: Settings, where: str) -> list[str]:
+    """Attention shares the width among its heads, and turns pairs of numbers in each."""
+    if "heads" not in part or part["width"] % (2 * part["heads"]) == 0:
+        return []
+    width, step = part["width"], 2 * part["heads"]
+    near = [wide for wide in (width // step * step, width // step * step + step) if wide]
+    return [
+        f"{where}.width: should be an even multiple of heads ({part['heads']}), as "
+        f"{' or '.join(map(str, near))}, found {width}"
+    ]
+
+
+def _filter_problems(sound: Settings) -> Iterator[str]:
+    """Bring each recipe to its canonical form, a list of {"filter": name, **settings}, and check it."""
+    kinds = schema()["$defs"]["filters"]
+    for name, recipe in sound.get("recipes", {}).items():
+        for place, entry in enumerate(recipe):
+            where = f"recipes.{name}.{place}"
+            filter_name, settings = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+            if ":" in filter_name:
+                yield from _own_filter_problems(filter_name, settings, where)
+                recipe[place] = {"filter": filter_name, **(settings if isinstance(settings, dict) else {})}
+                continue
+            if filter_name not in kinds:
+                yield f"{where}: unknown filter '{filter_name}'{suggestion(filter_name, sorted(kinds))}"
+                continue
+            settings = {} if settings is None else settings
+            if not isinstance(settings, dict):
+                example = ", ".join(f"{key}: ..." for key in kinds[filter_name]["properties"])
+                yield (
+                    f"{where}.{filter_name}: should have its settings by name, as {{{example}}}, "
+                    f"found {_shown(settings)}"
+                )
+                continue
+            yield from _schema_problems(settings, kinds[filter_name], f"{where}.{filter_name}")
+            recipe[place] = {"filter": filter_name, **settings}
+
+
+def _own_filter_problems(name: str, settings: Any, where: str) -> Iterator[str]:
+    """A filter of the user's own, "module:function"; its settings are the function's business."""
+    module, _, function = name.partition(":")
+    if not (all(map(str.isidentifier, module.split("."))) and function.isidentifier()):
+        yield f"{where}: a filter of your own is written module:function, as my_filters:no_shouting, found '{name}'"
+    elif module.split(".")[0] == "pileline":
+        yield f"{where}: '{name}' is of the library; name its filters as they stand in the reference of config.yaml"
+    if settings is not None and not isinstance(settings, dict):
+        yield f"{where}.{name}: should have its settings by name, as {{share: 0.3}}, found {_shown(settings)}"
+    elif isinstance(settings, dict) and "filter" in settings:
+        yield f"{where}.{name}: 'filter' is no name for a setting, since the recipe uses it; choose another"
+
+
+def _reference_problems(sound: Settings) -> Iterator[str]:
+    """Names that are used but not defined."""
+
+    def undefined(name: str, section: str, where: str) -> Iterator[str]:
+        if section in sound and name not in sound[section]:
+            yield f"{where}: no '{name}' in {section}{suggestion(name, sorted(sound[section]))}"
+
+    for name, corpus in sound.get("corpora", {}).items():
+        yield from undefined(corpus["recipe"], "recipes", f"corpora.{name}.recipe")
+        yield from undefined(corpus["deduplication"], "deduplications", f"corpora.{name}.deduplication")
+        for source in corpus["mix"]:
+            yield from undefined(source, "sources", f"corpora.{name}.mix")
+    for name, task in sound.get("tasks", {}).items():
+        yield from undefined(task["source"], "sources", f"tasks.{name}.source")
+        yield from undefined(task["recipe"], "recipes", f"tasks.{name}.recipe")
+    if "evaluation" in sound:
+        yield from undefined(sound["evaluation"]["holdout"], "corpora", "evaluation.holdout")
+    held_out = sum(sound["holdout"][part] for part in ("validation", "test")) if "holdout" in sound else 0
+    if held_out >= 1:
+        yield f"holdout: validation and test together are {held_out:g} of the documents; leave some to train on"
+
+
+def _expand_experiments(sound: Settings) -> tuple[list[Experiment], list[str]]:
+    """Multiply lists, expand globs, drop repeats; the order is that of the file."""
+    sections = {"corpus": "corpora", "tokenizer": "tokenizers", "model": "models", "task": "tasks"}
+    found: dict[tuple[Any, ...], None] = {}
+    problems = []
+    for number, entry in enumerate(sound.get("experiments", [])):
+        choices = []
+        for key, section in sections.items():
+            patterns = entry.get(key)
+            if patterns is None or section not in sound:
+                choices.append([None])
+                continue
+            names: list[Any] = []
+            for pattern in [patterns] if isinstance(patterns, str) else patterns:
+                matched = fnmatch.filter(sound[section], pattern)
+                if not matched:
+                    hint = suggestion(pattern, sorted(sound[section])) if sound[section] else ""
+                    problems.append(f"experiments.{number}.{key}: no '{pattern}' in {section}{hint}")
+                names += [name for name in matched if name not in names]
+            choices.append(names)
+        found.update(dict.fromkeys(product(*choices)))
+    # The same experiment with and without a task is one experiment.
+    with_task = {key[:3] for key in found if key[3] is not None}
+    experiments = [Experiment(*key) for key in found if key[3] is not None or key[:3] not in with_task]
+    return experiments, problems
