@@ -69,7 +69,13 @@ def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str,
         (["corpora", "demo", "mix", "wikipedia-en"], -1.5, "should be above 0, found -1.5"),
         (["corpora", "demo", "mix", "nowhere"], 1, "corpora.demo.mix: no 'nowhere' in sources"),
         (["sources", "code", "sha256"], "abc", "sources.code.sha256: should be the file's SHA-256 in 64 hexadecimal"),
-        (["sources", "code", "path"], "x/*", "sources.code: needs exactly one of pypi, path, http, fsspec, npm, debian, found 'pypi' and 'path'"),
+        (["sources", "code", "path"], "x/*", "fsspec, npm, debian, found 'pypi' and 'path'"),
+        (["sources", "code", "pypi"], None, "sources.code.pypi: should be of type string, found nothing"),
+        (["recipes", "mine"], ["a-b:f"], "recipes.mine.0: a filter of your own is written module:function"),
+        (["recipes", "mine"], [{"mine:f": [1]}], "recipes.mine.0.mine:f: should have its settings by name"),
+        (["corpora", "raw", "mixing"], {"kind": "share"}, "unknown kind 'share'; did you mean 'shares'?"),
+        (["corpora", "raw", "mixing"], {"kind": "shares"}, "corpora.raw.mixing: needs 'size_mb', MB of text in"),
+        (["sources", "code", "parts"], 0, "sources.code.parts: 0 is less than the minimum of 1"),
         (
             ["sources", "code", "read", "format"],
             "txt",
@@ -367,7 +373,8 @@ def test_a_corpus_is_guarded_by_the_sources_that_it_is_scored_on_and_does_not_ho
         assert {f"raw/{source}/1-of-1", f"clean/none/{source}/1-of-1"} <= set(config.folders())
     wildcards = SimpleNamespace(corpus="plays")
     compared = Workflow(config).compared(wildcards)
-    assert compared == [f"results/clean/none/{name}/1-of-1/manifest.json" for name in ("shakespeare", *settings["guards"])]
+    sources = ["shakespeare", *settings["guards"]]
+    assert compared == [f"results/clean/none/{source}/1-of-1/manifest.json" for source in sources]
 
 
 def test_a_source_in_parts_is_downloaded_and_cleaned_by_part_and_mixed_whole(raw: dict[str, Any]) -> None:
