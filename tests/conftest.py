@@ -45,7 +45,7 @@ def write_texts(folder: Path) -> None:
     rows = [
         {"text": f"Of the {topic}. {sentences(generator, 5)} It is a {topic}.", "topic": topic}
         for topic in topics
-        for _ in range(60)
+        for _ in range(100)
     ]
     (folder / "topics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     texts = [sentences(generator, 12) for _ in range(220)]
@@ -58,13 +58,13 @@ def write_texts(folder: Path) -> None:
 
 
 def small_config() -> dict[str, Any]:
-    """Every kind of part, small: three sources, two corpora, two models, a task, four experiments."""
+    """Every kind of part, small: three sources (one in parts by files, one by documents), two corpora, two models, a task, four experiments."""
     mix = {"prose": 1.0, "code": 1.5, "topics": 1.0}
     return {
         "sources": {
-            "prose": {"path": "texts/prose/*.txt", "read": {"format": "text"}},
+            "prose": {"path": "texts/prose/*.txt", "parts": 3, "read": {"format": "text"}},
             "code": {"path": "texts/code/*.txt", "read": {"format": "text", "split": 2000}},
-            "topics": {"path": "texts/topics.jsonl", "read": {"format": "jsonl", "metadata": ["topic"]}},
+            "topics": {"path": "texts/topics.jsonl", "parts": 2, "read": {"format": "jsonl", "metadata": ["topic"]}},
         },
         "recipes": {"none": [], "slimpajama": ["fix_unicode", {"short": {"characters": 200}}]},
         "deduplications": {"none": {"kind": "none"}, "minhash": {"kind": "minhash"}},

@@ -31,6 +31,19 @@ def table(line: Line, name: str) -> pd.DataFrame:
     return pd.read_parquet(line.folder / "results" / name)
 
 
+def cleaned_parts(line: Line, recipe: str, source: str, name: str = "kept") -> pd.DataFrame:
+    """A table of a cleaned source, its parts one after the other."""
+    found = sorted((line.folder / "results/clean" / recipe / source).glob(f"*/{name}.parquet"))
+    assert len(found) == line.read_config()["sources"][source].get("parts", 1)
+    return pd.concat([pd.read_parquet(path) for path in found], ignore_index=True)
+
+
+def cleaned_ledgers(line: Line, recipe: str, source: str) -> list[Ledger]:
+    """The ledger of each part of a cleaned source."""
+    folders = sorted((line.folder / "results/clean" / recipe / source).glob("*-of-*"))
+    return [Ledger.from_dict(manifest.read(folder).metrics["ledger"]) for folder in folders]
+
+
 def text_bytes(frame: pd.DataFrame) -> int:
     return int(frame["text"].str.encode("utf-8").str.len().sum())
 
@@ -47,6 +60,22 @@ def test_one_core_gives_the_same_bytes_as_two(finished: Line, tmp_path: Path) ->
     assert {name for name in after if after[name] != before.get(name)} == set()
 
 
+def test_other_parts_and_more_threads_give_the_same_bytes(finished: Line, tmp_path: Path) -> None:
+    line = copy_of(finished, tmp_path / "line")
+    subprocess.run(["rm", "-rf", "results", ".snakemake"], cwd=line.folder, check=True)
+    config = line.read_config()
+    for source, parts in (("prose", 1), ("code", 2), ("topics", 1)):
+        config["sources"][source]["parts"] = parts
+    line.write_config(config)
+    targets = [f"results/models/{corpus}/bpe/ngram/manifest.json" for corpus in CORPORA]
+    done = line.run(*targets, "--set-threads", "deduplicate_corpus=2", "mix_corpus=2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    cut = ("results/raw/", "results/clean/")
+    before, after = finished.contents(), {k: v for k, v in line.contents().items() if not k.startswith(cut)}
+    assert {"duplicates", "corpora", "tokenizers", "shards", "models"} == {name.split("/")[1] for name in after}
+    assert {name for name in after if after[name] != before.get(name)} == set()
+
+
 def test_a_line_that_was_killed_goes_on_and_ends_with_the_same_bytes(finished: Line, tmp_path: Path) -> None:
     line = copy_of(finished, tmp_path / "line")
     target = "results/corpora/demo/manifest.json"
@@ -56,7 +85,7 @@ def test_a_line_that_was_killed_goes_on_and_ends_with_the_same_bytes(finished: L
         command, cwd=line.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while not list((line.folder / "results").glob("clean/*/*/manifest.json")):
+    while not list((line.folder / "results").glob("clean/*/*/*/manifest.json")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
@@ -81,15 +110,16 @@ def test_every_byte_is_accounted_for_from_text_to_shard(finished: Line) -> None:
     for corpus, recipe in (("demo", "slimpajama"), ("raw", "none")):
         mixed = metrics(finished, f"corpora/{corpus}")
         for source in ("prose", "code", "topics"):
-            cleaned = Ledger.from_dict(metrics(finished, f"clean/{recipe}/{source}")["ledger"])
-            cleaned.check(source)
-            kept = table(finished, f"clean/{recipe}/{source}/kept.parquet")
-            removed = table(finished, f"clean/{recipe}/{source}/removed.parquet")
-            assert cleaned.kept.bytes == text_bytes(kept)
-            assert sum(amount.documents for amount in cleaned.removed.values()) == len(removed)
+            cleaned = cleaned_ledgers(finished, recipe, source)
+            for ledger in cleaned:
+                ledger.check(source)
+            kept = cleaned_parts(finished, recipe, source)
+            removed = cleaned_parts(finished, recipe, source, "removed")
+            assert sum(ledger.kept.bytes for ledger in cleaned) == text_bytes(kept)
+            assert sum(each.documents for ledger in cleaned for each in ledger.removed.values()) == len(removed)
             duplicates = Ledger.from_dict(metrics(finished, f"duplicates/{corpus}")["ledgers"][source])
             duplicates.check(source)
-            assert duplicates.entered == cleaned.kept
+            assert (duplicates.entered.documents, duplicates.entered.bytes) == (len(kept), text_bytes(kept))
             split = Ledger.from_dict(mixed["ledgers"][source])
             split.check(source)
         shards = metrics(finished, f"shards/{corpus}/bpe")["by_source"]
@@ -145,7 +175,7 @@ def test_a_task_is_solved_beside_its_baselines_and_its_texts_stay_out_of_trainin
     assert said["classes"] == ["engine", "music", "river"]
     assert {"majority", "bag_of_words"} < set(said["results"])
     assert said["results"]["bag_of_words"]["accuracy"] > said["results"]["majority"]["accuracy"]
-    kept = table(finished, "clean/slimpajama/topics/kept.parquet")
+    kept = cleaned_parts(finished, "slimpajama", "topics")
     tested = {key for key in kept["key"] if documents.fraction(key) < 0.3}
     assert len(tested) == said["test"]
     for corpus in CORPORA:
@@ -197,11 +227,11 @@ def empty(tmp_path: Path) -> Line:
 
 def test_an_unreachable_index_is_said_and_nothing_is_left(empty: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
-    done = empty.run("results/raw/remote/manifest.json")
+    done = empty.run("results/raw/remote/1-of-1/manifest.json")
     assert done.returncode != 0
     assert "127.0.0.1:9" in done.stdout + done.stderr
-    assert not (empty.folder / "results/raw/remote/manifest.json").exists()
-    assert (empty.folder / "results/logs/raw/remote/01_download.ipynb").exists()
+    assert not (empty.folder / "results/raw/remote/1-of-1/manifest.json").exists()
+    assert (empty.folder / "results/logs/raw/remote/1-of-1/01_download.ipynb").exists()
 
 
 def test_a_failed_stage_stops_what_needs_it_and_the_next_run_continues(line: Line) -> None:
@@ -251,5 +281,5 @@ def test_a_users_own_folder_of_text_works_with_one_entry(line: Line) -> None:
 
 
 def test_keys_of_the_holdout_are_of_the_text_as_extracted(finished: Line) -> None:
-    kept = table(finished, "clean/none/prose/kept.parquet")
+    kept = cleaned_parts(finished, "none", "prose")
     assert all(documents.key_of(text) == key for text, key in zip(kept["text"], kept["key"], strict=True))
