@@ -58,7 +58,7 @@ def write_texts(folder: Path) -> None:
 
 
 def small_config() -> dict[str, Any]:
-    """Every kind of part, small: three sources (one in parts by files, one by documents), two corpora, two models, a task, four experiments."""
+    """Every kind of part, small: three sources (cut by files, not cut, cut by documents), two corpora, four experiments."""
     mix = {"prose": 1.0, "code": 1.5, "topics": 1.0}
     return {
         "sources": {
