@@ -1,16 +1,22 @@
 # Two commands: `make run` and `make test`. Each sets up .venv from envs/requirements.lock first, if it must.
+# `make benchmark` compares with datatrove, which it installs in an environment of its own below results/benchmarks/.
 PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test setup lint clean
+.PHONY: run test benchmark setup lint clean
 
 run: setup
 	snakemake --cores $(CORES) --rerun-incomplete
 
 test: setup
 	pytest
+
+benchmark: setup
+	python -m tests.benchmarks.filters
+	python -m tests.benchmarks.deduplication
+	python -m tests.benchmarks.scale
 
 setup: .venv/installed
 

@@ -58,7 +58,7 @@ def write_texts(folder: Path) -> None:
 
 
 def small_config() -> dict[str, Any]:
-    """Every kind of part, small: three sources (cut by files, not cut, cut by documents), two corpora, four experiments."""
+    """Every kind of part, small: three sources (cut by files, whole, cut by documents), two corpora, two models."""
     mix = {"prose": 1.0, "code": 1.5, "topics": 1.0}
     return {
         "sources": {

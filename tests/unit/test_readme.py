@@ -24,9 +24,9 @@ def test_a_snippet_added_to_the_default_configuration_is_valid(snippet: str) -> 
         if isinstance(parts, list):
             raw[section] += parts
         else:
-            raw[section] |= {
-                name: {**part, "mix": mix} if part.get("mix", ...) is None else part for name, part in parts.items()
-            }
+            raw[section] |= parts
+    for corpus in raw["corpora"].values():
+        corpus["mix"] = corpus["mix"] or mix
     before = len(check(yaml.safe_load(text)).experiments)
     assert len(check(raw).experiments) > before
 
