@@ -4,6 +4,7 @@ The stage, in order: `read` an inventory, `find_exact`, `find_contained`, put th
 `signatures`, sort them into `buckets`, `resolve` these with the true similarity, `add_near`, `write`.
 """
 
+from pileline.deduplication.boilerplate import Boilerplate, read_boilerplate, strip
 from pileline.deduplication.findings import (
     Findings,
     add_near,
@@ -24,6 +25,7 @@ from pileline.deduplication.resolve import Resolution, relevant, resolve
 from pileline.deduplication.summary import metrics
 
 __all__ = [
+    "Boilerplate",
     "Buckets",
     "Findings",
     "Inventory",
@@ -42,11 +44,13 @@ __all__ = [
     "metrics",
     "probability",
     "read",
+    "read_boilerplate",
     "recall",
     "relevant",
     "resolve",
     "sample",
     "signatures",
     "similarity_between",
+    "strip",
     "write",
 ]
