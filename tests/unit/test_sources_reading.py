@@ -44,9 +44,16 @@ def read(folder: Path, name: str, data: bytes, **reading: Any) -> list[Extracted
     """The documents of one downloaded file, as the cleaning stage sees them."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(data)
-    files = [{"path": name, **manifest.describe(folder / name)}]
-    raw = manifest.write(folder, "download", {"source": "s", "kind": "pypi", "origin": {}, "files": files})
-    return list(sources.extract(raw, Reading.from_dict(reading)))
+    return list(sources.extract(packaged(folder, name), Reading.from_dict(reading)))
+
+
+def packaged(folder: Path, *names: str) -> sources.Raw:
+    """Files of a package in `folder`, as if downloaded."""
+    files = [
+        {"number": number, "path": str(folder / name), **manifest.describe(folder / name)}
+        for number, name in enumerate(names)
+    ]
+    return sources.Raw("s", "pypi", files, True, folder)
 
 
 def texts(documents: list[Extracted]) -> list[str]:
@@ -234,13 +241,12 @@ def test_a_broken_checksum_is_damage(tmp_path: Path) -> None:
         read(tmp_path, "p.zip", bytes(data))
 
 
-def test_a_member_beyond_the_bound_is_refused_and_lines_are_not(tmp_path: Path) -> None:
+def test_a_member_beyond_the_bound_is_counted_or_refused_and_lines_are_read(tmp_path: Path) -> None:
     data = b"line of text\n" * 100_000
+    assert reasons(read(tmp_path, "t.txt", data, member_mb=1)) == [("too long", 1_300_000)]
     with pytest.raises(SourceError, match="`member_mb`"):
-        read(tmp_path, "t.txt", data, member_mb=1)
+        read(tmp_path, "t.json", data, member_mb=1, format="json_records")
     assert len(texts(read(tmp_path, "t.txt", data, member_mb=1, format="lines"))) == 100_000
-    with pytest.raises(SourceError, match="has a line longer"):
-        read(tmp_path, "t.txt", bytes(1_100_000), member_mb=1, format="lines")
 
 
 # ------------------------------------------------------------------------------------------------ formats
@@ -395,10 +401,11 @@ def test_no_member_that_matches_is_an_error_that_lists_what_is_there(tmp_path: P
 
 
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
-    read(tmp_path, "t.txt", b"text")
+    (tmp_path / "t.txt").write_bytes(b"text")
+    raw = packaged(tmp_path, "t.txt")
     (tmp_path / "t.txt").write_bytes(b"tampered")
     with pytest.raises(SourceError, match="changed since"):
-        next(sources.extract(manifest.read(tmp_path), Reading()))
+        next(sources.extract(raw, Reading()))
 
 
 def test_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,9 +413,9 @@ def test_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     Path("texts/deep").mkdir(parents=True)
     Path("texts/deep/a.txt").write_text("one")
     Path("texts/b.zip").write_bytes(zipped({"deep/a.txt": b"two"}))
-    Path("out").mkdir()
-    raw = manifest.write("out", "download", sources.download("mine", {"path": "texts/**"}, "cache", "out"))
-    documents = list(sources.extract(raw, Reading()))
+    Path("out/1-of-1").mkdir(parents=True)
+    manifest.write("out/1-of-1", "download", sources.download("mine", {"path": "texts/**"}, "cache", "out/1-of-1"))
+    documents = list(sources.extract(sources.read_raw("out", 1), Reading()))
     assert [(item.id, item.text) for item in documents] == [
         ("mine/texts/b.zip/deep/a.txt#0", "two"),
         ("mine/texts/deep/a.txt#0", "one"),
@@ -418,7 +425,7 @@ def test_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("reading", "message"),
     [
-        ({"format": "csv"}, "known are: text, lines"),
+        ({"format": "docx"}, "known are: text, lines"),
         ({"member": "x"}, "unknown setting 'member'.*except"),
         ({"fraction": 0}, "fraction"),
         ({"split": 0}, "split"),
