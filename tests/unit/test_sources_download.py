@@ -161,10 +161,10 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(
 
 
 def test_retry_after_may_be_a_date() -> None:
-    asked = downloads._retry_after(formatdate(downloads.time.time() + 30, usegmt=True))
+    asked = downloads.retry_after(formatdate(downloads.time.time() + 30, usegmt=True))
     assert asked is not None
     assert 25 < asked < 31
-    assert downloads._retry_after("soon") is None
+    assert downloads.retry_after("soon") is None
 
 
 def test_pauses_double_up_to_a_bound(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_thousands_of_files_keep_the_manifest_small(tmp_path: Path, monkeypatch:
 
 
 def test_an_origin_must_be_one_or_the_other(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"needs `path`, or"):
+    with pytest.raises(SourceError, match=r"needs one of: pypi, path, http"):
         sources.download("both", ORIGIN | {"path": "x"}, tmp_path, tmp_path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pileline import manifest
 from pileline.parts import WHOLE, Part, folders
 from pileline.sources import cache as downloads
-from pileline.sources import files, pypi
+from pileline.sources import clients, files, pypi, stores, web
 from pileline.sources.cache import Wanted
 from pileline.sources.errors import SourceError
 from pileline.sources.http import Patience
@@ -25,6 +25,10 @@ LISTING = "files.jsonl"
 KINDS: dict[str, tuple[set[str], set[str]]] = {
     "pypi": ({"pypi", "file", "sha256"}, set()),
     "path": ({"path"}, set()),
+    "http": ({"http"}, {"sha256", "mirrors"}),
+    "fsspec": ({"fsspec"}, {"sha256"}),
+    "npm": ({"npm"}, {"sha256"}),
+    "debian": ({"debian"}, {"sha256"}),
 }
 
 
@@ -67,7 +71,7 @@ def download(
         numbers = [number for number in range(len(paths)) if share.takes(number)]
         described, listed = files.describe([paths[number] for number in numbers]), len(paths)
     else:
-        wanted = _wanted(kind, origin, index, patience or Patience())
+        wanted = _wanted(kind, origin, Path(cache), index, patience or Patience())
         numbers = [number for number in range(len(wanted)) if share.takes(number)]
         described = [downloads.obtain(wanted[number], Path(cache), Path(output)) for number in numbers]
         listed = len(wanted)
@@ -76,21 +80,40 @@ def download(
         lines = (json.dumps(file, ensure_ascii=False, sort_keys=True) + "\n" for file in described)
         (Path(output) / LISTING).write_text("".join(lines), encoding="utf-8")
         described = []
+    else:
+        (Path(output) / LISTING).unlink(missing_ok=True)  # there when the notebook is run again by hand
     return metrics | {"listed": listed, "files": described}
 
 
 def _kind(source: str, origin: dict[str, Any]) -> str:
-    for kind, (needed, optional) in KINDS.items():
-        if needed <= set(origin) <= needed | optional:
-            return kind
-    raise SourceError(
-        f"source {source}: its origin has {sorted(origin)}; it needs `path`, or `pypi`, `file` and `sha256`"
-    )
+    named = [kind for kind in KINDS if kind in origin]
+    if len(named) != 1:
+        raise SourceError(f"source {source}: its origin has {sorted(origin)}; it needs one of: {', '.join(KINDS)}")
+    needed, optional = KINDS[named[0]]
+    if missing := needed - set(origin):
+        raise SourceError(f"source {source}: a source of kind {named[0]} needs {_quoted(missing)}")
+    if extra := set(origin) - needed - optional:
+        raise SourceError(f"source {source}: a source of kind {named[0]} has no {_quoted(extra)}; leave it out")
+    return named[0]
 
 
-def _wanted(kind: str, origin: dict[str, Any], index: str | None, patience: Patience) -> list[Wanted]:
+def _quoted(keys: set[str]) -> str:
+    return " and ".join(f"`{key}`" for key in sorted(keys))
+
+
+def _wanted(kind: str, origin: dict[str, Any], cache: Path, index: str | None, patience: Patience) -> list[Wanted]:
     """All files of an origin that are fetched, in their order."""
-    return pypi.wanted(origin, index, patience)
+    match kind:
+        case "pypi":
+            return pypi.wanted(origin, index, patience)
+        case "http":
+            return web.wanted(origin, patience)
+        case "fsspec":
+            return stores.wanted(origin, patience)
+        case "npm":
+            return clients.npm(origin, patience)
+        case _:
+            return clients.debian(origin, cache, patience)
 
 
 def downloaded(folder: str | Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,6 +128,13 @@ def downloaded(folder: str | Path, metrics: dict[str, Any]) -> list[dict[str, An
     if metrics["kind"] == "path":
         return list(named)
     return [file | {"path": str(Path(folder) / file["path"])} for file in named]
+
+
+def written(metrics: dict[str, Any]) -> list[str]:
+    """The files below the part's folder that its manifest names itself: those fetched, or the long list of them."""
+    if not metrics["files"]:
+        return [LISTING] if metrics["listed"] > LISTED else []
+    return [] if metrics["kind"] == "path" else [file["path"] for file in metrics["files"]]
 
 
 def read_raw(folder: str | Path, parts: int) -> Raw:

@@ -70,11 +70,11 @@ def refusal(response: requests.Response, hints: Hints) -> InterruptedDownloadErr
     """The error that a response with a status of 400 or more stands for: one to try again after, or a final one."""
     what = f"{shown(response.url)} answered {response.status_code} {response.reason}"
     if response.status_code in PASSING:
-        return InterruptedDownloadError(what, _retry_after(response.headers.get("Retry-After")))
+        return InterruptedDownloadError(what, retry_after(response.headers.get("Retry-After")))
     return SourceError(f"{what}; check {hints.named_by}, or use {hints.elsewhere}")
 
 
-def _retry_after(header: str | None) -> float | None:
+def retry_after(header: str | None) -> float | None:
     """Seconds from a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
     if header is None:
         return None
