@@ -285,6 +285,21 @@ def test_experiments_multiply_lists_expand_globs_and_merge_repeats(raw: dict[str
     assert len(found) == len(expected)
 
 
+def test_an_experiment_without_a_model_ends_at_the_shards(raw: dict[str, Any]) -> None:
+    raw["experiments"] = [{"corpus": "demo", "tokenizer": "*"}]
+    config = check(raw)
+    assert [experiment.model for experiment in config.experiments] == [None] * len(raw["tokenizers"])
+    rooms = {folder.split("/")[0] for folder in config.folders()}
+    assert rooms == {"raw", "clean", "duplicates", "corpora", "tokenizers", "shards"}
+    assert config.used()["models"] == {}
+    raw["experiments"].append({"corpus": "demo", "tokenizer": "bpe2k", "model": "ngram"})
+    experiments = check(raw).experiments
+    assert Experiment("demo", "bpe2k", "ngram", None) in experiments
+    assert Experiment("demo", "bpe2k", None, None) not in experiments
+    raw["experiments"] = [{"corpus": "demo", "tokenizer": "*", "task": "topic"}]
+    assert any("a task needs a model" in problem for problem in problems(raw))
+
+
 def test_defaults_are_filled_in_and_can_be_left_out(raw: dict[str, Any]) -> None:
     del raw["seed"], raw["holdout"]
     settings = check(raw).settings

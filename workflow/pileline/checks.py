@@ -48,11 +48,14 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One row of the comparison: a model, trained with a tokenizer on a corpus, and perhaps a task."""
+    """One row of the comparison: a model, trained with a tokenizer on a corpus, and perhaps a task.
+
+    Without a model it ends at the shards: enough to compare tokenizers.
+    """
 
     corpus: str
     tokenizer: str
-    model: str
+    model: str | None
     task: str | None
 
     @property
@@ -353,7 +356,11 @@ def _expand_experiments(sound: Settings) -> tuple[list[Experiment], list[str]]:
                 names += [name for name in matched if name not in names]
             choices.append(names)
         found.update(dict.fromkeys(product(*choices)))
-    # The same experiment with and without a task is one experiment.
-    with_task = {key[:3] for key in found if key[3] is not None}
-    experiments = [Experiment(*key) for key in found if key[3] is not None or key[:3] not in with_task]
+    for number, entry in enumerate(sound.get("experiments", [])):
+        if "task" in entry and "model" not in entry:
+            problems.append(f"experiments.{number}: a task needs a model to solve it; add one, or leave the task out")
+    # The same experiment with and without a task, or a model, is one experiment.
+    more = {key[:length] for key in found for length in (2, 3) if key[length] is not None}
+    kept = [key for key in found if key[3] is not None or (key[:3] if key[2] is not None else key[:2]) not in more]
+    experiments = [Experiment(*key) for key in kept]
     return experiments, problems

@@ -232,6 +232,6 @@ class Config:
         folders += [f"{room}/{corpus}" for room in ("duplicates", "corpora") for corpus in corpora]
         for room in ("tokenizers", "shards"):
             folders += [f"{room}/{e.corpus}/{e.tokenizer}" for e in self.experiments]
-        folders += [f"{room}/{e.path}" for room in ("models", "evaluations") for e in self.experiments]
+        folders += [f"{room}/{e.path}" for room in ("models", "evaluations") for e in self.experiments if e.model]
         folders += [f"tasks/{e.path}/{e.task}" for e in self.experiments if e.task]
         return list(dict.fromkeys(folders))

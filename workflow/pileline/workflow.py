@@ -99,9 +99,8 @@ def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
     """Compare a stage's settings, as the first experiment has them, with its notebook's parameters."""
     experiment = config.experiments[0]
     corpus = config.settings["corpora"][experiment.corpus]
+    model = next((experiment.model for experiment in config.experiments if experiment.model), None)
     task = next((experiment.task for experiment in config.experiments if experiment.task), None)
-    if stage == "task" and task is None:
-        return
     source = next(iter(corpus["mix"]))
     names = {
         "source": source,
@@ -109,10 +108,12 @@ def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
         "recipe": corpus["recipe"],
         "corpus": experiment.corpus,
         "tokenizer": experiment.tokenizer,
-        "model": experiment.model,
+        "model": model,
         "task": task,
     }
     wanted = WILDCARDS[stage]
+    if any(names[name] is None for name in wanted):
+        return  # a stage that no experiment needs
     given = set(config.slice(stage, **{name: str(names[name]) for name in wanted}))
     notebook = notebooks.read(NOTEBOOKS[stage])
     yield from notebooks.parameter_problems(notebook, given | (INJECTED & set(notebook.parameters)))
