@@ -19,6 +19,7 @@ from pypi_simple import (
     UnsupportedContentTypeError,
 )
 
+from pileline.sources import addresses
 from pileline.sources.cache import Wanted
 from pileline.sources.errors import SourceError
 from pileline.sources.http import Hints, Patience, fetch, refusal, retry, shown
@@ -31,25 +32,25 @@ def wanted(origin: dict[str, Any], index: str | None, patience: Patience) -> lis
 
     `index` is a ".../simple" URL; without it that of `PIP_INDEX_URL`, else PyPI's. Raises `SourceError`.
     """
-    name, expected = origin["file"], origin["sha256"].lower()
+    name, (expected,) = origin["file"], addresses.pins(origin["sha256"], [origin["file"]])
     if Path(name).name != name:
         raise SourceError(f"`file: {name}` is not a plain file name; name the file as the index lists it")
-    address = index or os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT
-    return [Wanted(name, origin["pypi"], expected, lambda kept: _download(origin, kept, address, patience))]
+    place = index or os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT
+    return [Wanted(name, origin["pypi"], expected, lambda kept: _download(origin, expected, kept, place, patience))]
 
 
-def _download(origin: dict[str, Any], kept: Path, index: str, patience: Patience) -> str:
+def _download(origin: dict[str, Any], expected: str | None, kept: Path, index: str, patience: Patience) -> str:
     with requests.Session() as session:
         session.headers["User-Agent"] = "pileline"
         session.verify = os.environ.get("PIP_CERT", True)  # behind a proxy that signs for others, as pip is told
         listed = locate(session, origin["pypi"], origin["file"], index, patience)
         stated = listed.digests.get("sha256")
-        if stated is not None and stated != origin["sha256"].lower():
+        if stated is not None and stated != expected:
             raise SourceError(
                 f"{origin['file']}: the index states another SHA-256 than config.yaml\n  index       {stated}\n"
-                f"  config.yaml {origin['sha256']}\nIf you trust the index's file, put its hash in config.yaml"
+                f"  config.yaml {expected}\nIf you trust the index's file, put its hash in config.yaml"
             )
-        return fetch(session, listed.url, kept, origin["sha256"].lower(), listed.size, patience, HINTS)
+        return fetch(session, listed.url, kept, expected, listed.size, patience, HINTS)
 
 
 def locate(session: requests.Session, package: str, file: str, index: str, patience: Patience) -> DistributionPackage:
