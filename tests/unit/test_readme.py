@@ -40,3 +40,12 @@ def test_the_commands_are_there_and_nothing_was_left_to_fill_in() -> None:
 def test_every_file_that_it_links_to_exists() -> None:
     for target in re.findall(r"\]\(([^):#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_filter_of_ones_own_does_what_it_says() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["no_shouting"]("A Quiet sentence")
+    assert not names["no_shouting"]("A LOUD ONE")
+    assert names["no_shouting"]("A LOUD ONE", share=1.0)
