@@ -1,0 +1,62 @@
+"""Short pieces, many to a file.
+
+poems     a JSON list of objects (or one object) with a list of lines each, in the field that `text` names: one text
+          a poem, a line a line. `metadata` names fields to keep, such as title and author.
+fortunes  pieces parted by lines of "%", as the program fortune reads them: one text a piece. Colours for a terminal
+          are left out, as is overprinting (a character, a backspace, the character again).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+
+from pileline.sources.reading import Reading
+from pileline.sources.record import MALFORMED, MISSING, Format, Record, found, from_json, lines, unread, whole_text
+
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|.\x08|[\x0e\x0f]")
+
+
+def read_poems(stream: IO[bytes], reading: Reading, place: str) -> Iterator[Record]:
+    text = whole_text(stream, reading, place)
+    if isinstance(text, Record):
+        yield text
+        return
+    value = from_json(text)
+    if not isinstance(value, dict | list):
+        yield unread(text.encode(), MALFORMED)
+        return
+    for poem in value if isinstance(value, list) else [value]:
+        yield _poem(poem, reading)
+
+
+def _poem(poem: Any, reading: Reading) -> Record:
+    verse = poem.get(reading.text) if isinstance(poem, dict) else None
+    if not isinstance(verse, list) or not all(isinstance(line, str) for line in verse):
+        return Record("", len(json.dumps(poem, ensure_ascii=False).encode("utf-8", "replace")), {}, MISSING)
+    return found("\n".join(verse), {name: poem[name] for name in reading.metadata if poem.get(name) is not None})
+
+
+def read_fortunes(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record]:
+    piece: list[str] = []
+    for line in lines(stream, reading):
+        if isinstance(line, Record):
+            yield line
+        elif line.rstrip() == "%":
+            yield from _piece(piece)
+            piece = []
+        else:
+            piece.append(line)
+    yield from _piece(piece)
+
+
+def _piece(piece: list[str]) -> Iterator[Record]:
+    text = "\n".join(_TERMINAL.sub("", line).rstrip() for line in piece).strip("\n")
+    if text:
+        yield found(text)
+
+
+POEMS = Format(read_poems, {"text": "paragraphs", "metadata": []})
+FORTUNES = Format(read_fortunes, by_line=True)
