@@ -1,21 +1,33 @@
-"""Mixing: weights as epochs, a shuffle that depends on the seed alone, splits by key, books that balance."""
+"""Mixing: epochs, shares and caps; a shuffle that depends on the seed alone; splits by key; books that balance."""
 
 import itertools
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import documents, manifest, mixing
+from pileline.deduplication import Boilerplate
 from pileline.documents import Document
+from pileline.ledger import Amount
+from pileline.mixing import passes, piles
+from pileline.mixing.supply import INTERVALS, Supply, interval
 
 HOLDOUT = {"validation": 0.1, "test": 0.1}
-WEIGHTS = {"b": 2.5, "a": 1.0, "c": 0.25, "d": 0}
+WEIGHTS = {"b": 2.5, "a": 1.0, "c": 0.25, "d": 0.0}
+EPOCHS = {"kind": "epochs"}
+FOOTER = "All rights reserved."
+
+
+FOOTERS = Boilerplate("line", frozenset({documents.normalize_for_key(FOOTER)}))
 
 
 def corpus() -> list[Document]:
@@ -27,22 +39,37 @@ def corpus() -> list[Document]:
     return rows
 
 
-def store(folder: Path, rows: list[Document]) -> Path:
+def store(folder: Path, rows: list[Document], parts: Mapping[str, int] | None = None) -> Path:
+    """Tables of the rows as cleaning leaves them, each source in its number of parts."""
     for source in "abcd":
-        (folder / source).mkdir(parents=True)
-        documents.write(folder / source / "kept.parquet", [row for row in rows if row.source == source])
-        manifest.write(folder / source, "clean", {})
+        of = (parts or {}).get(source, 1)
+        mine = [row for row in rows if row.source == source]
+        for number in range(of):
+            part = folder / source / f"{number + 1}-of-{of}"
+            part.mkdir(parents=True)
+            documents.write(part / "kept.parquet", mine[number::of])
+            manifest.write(part, "clean", {})
     return folder
 
 
-def plan(**changes: Any) -> mixing.Plan:
-    stated: dict[str, Any] = {"weights": WEIGHTS, "holdout": HOLDOUT, "protected": {"a": 0.3}, "reasons": {}, "seed": 1}
-    return mixing.Plan(**(stated | changes))
+def plan(
+    weights: Mapping[str, float] = WEIGHTS, caps: Mapping[str, float] | None = None, **changes: Any
+) -> mixing.Plan:
+    mix = {source: {"weight": weight, "cap_mb": (caps or {}).get(source)} for source, weight in weights.items()}
+    reasons = changes.pop("reasons", {})
+    stated: dict[str, Any] = {"mixing": EPOCHS, "holdout": HOLDOUT, "protected": {"a": 0.3}, "seed": 1}
+    return mixing.Plan(mix, removals=mixing.Removals.of(reasons), **(stated | changes))
 
 
-def run(clean: Path, output: Path, made: mixing.Plan, pile_bytes: int = 10**6) -> mixing.Mix:
+def run(
+    clean: Path, output: Path, made: mixing.Plan, parts: Mapping[str, int] | None = None, **options: Any
+) -> dict[str, Any]:
+    """All of the stage; its metrics."""
     output.mkdir()
-    return mixing.mix(clean, made, output, pile_bytes)
+    tables = mixing.tables(clean, {source: (parts or {}).get(source, 1) for source in made.mix})
+    supply = mixing.survey(tables, made, options.get("threads", 1))
+    epochs = mixing.resolve(made, supply)
+    return mixing.metrics("small", made, supply, epochs, mixing.mix(tables, made, epochs, output, **options))
 
 
 def table(output: Path, split: str) -> list[Document]:
@@ -57,17 +84,22 @@ def split(row: Document) -> str:
     return documents.split_of(row.key, **HOLDOUT)
 
 
+def size(row: Document) -> int:
+    return len(row.text.encode())
+
+
 REASONS = {f"b/file#{number}": ["near", "exact", "near holdout"][number % 3] for number in range(0, 400, 7)}
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Document], Path, mixing.Mix]:
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Document], Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("mix")
     rows = corpus()
-    counted = run(store(folder / "clean", rows), folder / "out", plan(reasons=REASONS))
-    return rows, folder / "out", counted
+    metrics = run(store(folder / "clean", rows), folder / "out", plan(reasons=REASONS))
+    return rows, folder / "out", metrics
 
 
+# ------------------------------------------------------------------------------------------ epochs
 def test_copies_of_each_document_are_its_epochs(case: Any) -> None:
     rows, output, _ = case
     copies = Counter(row.id for row in table(output, "train"))
@@ -80,21 +112,149 @@ def test_copies_of_each_document_are_its_epochs(case: Any) -> None:
 
 @given(st.floats(0, 6, allow_nan=False), st.integers(0, 2**40))
 def test_a_source_gets_its_weight_on_the_average(weight: float, seed: int) -> None:
-    made = plan(weights={"a": weight}, seed=seed)
+    made = plan(seed=seed)
     n = 2000
-    rows = [Document(f"a/#{number}", "a", "", documents.key_of(str(number))) for number in range(n)]
     part = weight - math.floor(weight)
-    total = sum(map(made.copies, rows))
+    total = sum(passes.copies(made, documents.key_of(str(number)), weight) for number in range(n))
     assert abs(total - n * weight) <= 5 * math.sqrt(n * part * (1 - part)) + 1
 
 
 def test_copies_grow_with_the_weight() -> None:
-    rows = corpus()
+    made = plan()
     for low, high in ((0.2, 0.5), (0.5, 1.0), (1.0, 1.3), (1.3, 2.9)):
-        less, more = plan(weights=dict.fromkeys("abcd", low)), plan(weights=dict.fromkeys("abcd", high))
-        assert all(less.copies(row) <= more.copies(row) for row in rows)
+        assert all(passes.copies(made, row.key, low) <= passes.copies(made, row.key, high) for row in corpus())
 
 
+def resolved(weights: Mapping[str, float], sizes: Mapping[str, int], caps: Any = None, **how: Any) -> mixing.Epochs:
+    made = plan(weights, caps, mixing=how)
+    return mixing.resolve(made, {source: Supply(Amount(1, size)) for source, size in sizes.items()})
+
+
+_SOURCES = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.tuples(st.floats(0.01, 100), st.integers(1, 10**12)), min_size=1
+)
+
+
+@settings(deadline=None)
+@given(_SOURCES, st.floats(0.001, 10**7), st.floats(0.1, 20))
+def test_shares_fill_the_size_in_proportion_and_no_source_is_repeated_too_often(
+    sources: dict[str, tuple[float, int]], size_mb: float, most: float
+) -> None:
+    weights, sizes = ({source: pair[place] for source, pair in sources.items()} for place in (0, 1))
+    made = resolved(weights, sizes, kind="shares", size_mb=size_mb, most_epochs=most)
+    effective = {source: made.epochs[source] * sizes[source] for source in sources}
+    assert all(epochs <= most * (1 + 1e-9) for epochs in made.epochs.values())
+    bounded = {source for source, epochs in made.epochs.items() if epochs >= most * (1 - 1e-9)}
+    wanted = min(size_mb * 1e6, most * sum(sizes.values()))
+    assert sum(effective.values()) == pytest.approx(wanted, rel=1e-6)
+    ratios = [effective[source] / weights[source] for source in set(sources) - bounded]
+    assert ratios == pytest.approx([ratios[0]] * len(ratios), rel=1e-6) if ratios else True
+    if ratios:  # whoever is bounded has less than its share, as measured by those that are not
+        assert all(effective[source] / weights[source] <= ratios[0] * (1 + 1e-6) for source in bounded)
+    assert (len(made.warnings) > 0) == (
+        any(size_mb * 1e6 * weights[s] / sum(weights.values()) / sizes[s] > most for s in sources)
+    )
+
+
+def test_what_a_bound_cuts_off_goes_to_the_others() -> None:
+    made = resolved({"a": 1, "b": 1, "c": 2}, {"a": 10**6, "b": 10**8, "c": 10**8}, kind="shares", size_mb=40)
+    assert made.epochs == pytest.approx({"a": 4, "b": 0.12, "c": 0.24})
+    assert made.warnings == [
+        "a would need 10.0 epochs for its share of 25.0%; at most_epochs 4 it has 10.0% of 40 MB",
+    ]
+
+
+def test_too_little_text_for_the_size_is_said() -> None:
+    made = resolved({"a": 1, "b": 3}, {"a": 10**6, "b": 0}, kind="shares", size_mb=40, most_epochs=2)
+    assert made.epochs == {"a": 2, "b": 0}
+    assert made.warnings == [
+        "b has no text for its share of 75.0%; the other sources have it",
+        "a would need 10.0 epochs for its share of 25.0%; at most_epochs 2 it has 5.0% of 40 MB",
+        "the sources have 2.0 MB at 2 epochs, not 40 MB; raise most_epochs, lower size_mb or add text",
+    ]
+
+
+@given(_SOURCES)
+def test_temperature_one_keeps_the_sources_as_large_as_they_are(sources: dict[str, tuple[float, int]]) -> None:
+    sizes = {source: size for source, (_, size) in sources.items()}
+    made = resolved(dict.fromkeys(sources, 1.0), sizes, kind="temperature", temperature=1.0)
+    assert made.epochs == pytest.approx(dict.fromkeys(sources, 1.0))
+    assert made.warnings == []
+
+
+def test_temperature_raises_the_small_as_its_formula_says() -> None:
+    sizes = {"a": 8 * 10**6, "b": 10**6}
+    made = resolved({"a": 1, "b": 1}, sizes, kind="temperature", temperature=3.0, size_mb=3, most_epochs=4)
+    assert made.epochs == pytest.approx({"a": 2 / 8, "b": 1})  # 8^(1/3) : 1 = 2 : 1 of 3 MB
+    even = resolved({"a": 1, "b": 1}, sizes, kind="temperature", temperature=1e9, size_mb=3)
+    assert even.epochs["a"] * 8 == pytest.approx(even.epochs["b"], rel=1e-6)
+
+
+def test_shares_come_out_in_the_corpus(tmp_path: Path) -> None:
+    how = {"kind": "shares", "size_mb": 0.03, "most_epochs": 4}
+    metrics = run(store(tmp_path / "clean", corpus()), tmp_path / "out", plan(mixing=how, protected={}))
+    rows = {row["source"]: row for row in metrics["table"]}
+    assert metrics["mixing"] == how
+    for source, weight in WEIGHTS.items():
+        assert rows[source]["share"] == pytest.approx(weight / sum(WEIGHTS.values()), abs=0.05)
+    assert sum(row["effective_bytes"] for row in rows.values()) == pytest.approx(30_000, rel=0.1)
+
+
+def test_an_unknown_way_of_mixing_is_refused() -> None:
+    with pytest.raises(mixing.MixingError, match="kind is 'shuffled'; use epochs, shares or temperature"):
+        resolved({"a": 1}, {"a": 1}, kind="shuffled")
+
+
+# -------------------------------------------------------------------------------------------- caps
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=60), st.floats(0, 1.2), st.integers(0, 3))
+def test_a_cap_admits_by_hash_as_much_as_fits(lengths: list[int], share: float, seed: int) -> None:
+    keys = [documents.key_of(f"text {number}") for number in range(len(lengths))]
+    places = [interval(seed, key) for key in keys]
+    supply, reversed_supply = Supply(), Supply()
+    pairs = list(zip(lengths, places, strict=True))
+    for length, place in pairs:
+        supply.add(length, place)
+    for length, place in reversed(pairs):
+        reversed_supply.add(length, place)
+    cap = share * sum(lengths)
+    admitted, size = supply.admit(cap)
+    assert (admitted, size) == reversed_supply.admit(cap)
+    assert size == sum(length for length, place in pairs if place < admitted) <= cap
+    left_out = sorted((place, length) for length, place in pairs if place >= admitted)
+    first = [length for place, length in left_out if place == left_out[0][0]]
+    assert not left_out or size + sum(first) > cap  # nothing more would have fitted
+
+
+def test_supplies_of_parts_add_up() -> None:
+    whole, parts = Supply(), [Supply(), Supply(), Supply()]
+    for number in range(500):
+        place = interval(1, documents.key_of(str(number)))
+        whole.add(number, place)
+        parts[number % 2].add(number, place)
+    merged = Supply()
+    for part in parts:
+        merged.merge(part)
+    assert merged.amount == whole.amount
+    assert np.array_equal(merged.histogram, whole.histogram)
+    assert Supply().admit(10.0) == (INTERVALS, 0)
+
+
+def test_a_cap_leaves_at_most_so_much_and_a_larger_one_only_adds(tmp_path: Path) -> None:
+    clean = store(tmp_path / "clean", corpus())
+    found = {}
+    for cap in (0.002, 0.004):
+        metrics = run(clean, tmp_path / str(cap), plan(caps={"b": cap}))
+        row = next(row for row in metrics["table"] if row["source"] == "b")
+        found[cap] = {row.id for row in table(tmp_path / str(cap), "train") if row.source == "b"}
+        assert cap * 1e6 - 200 < row["bytes"] <= cap * 1e6 == row["cap_bytes"]
+        assert row["unique_bytes"] > 0.004 * 1e6
+        assert set(metrics["ledgers"]["b"]["removed"]) == {"cap"}
+        assert row["documents"] == len(found[cap])
+    assert found[0.002] < found[0.004]
+
+
+# ------------------------------------------------------------------------------------- the corpus
 def test_documents_travel_unchanged_and_splits_follow_the_key(case: Any) -> None:
     rows, output, _ = case
     by_id = {row.id: row for row in rows}
@@ -104,7 +264,9 @@ def test_documents_travel_unchanged_and_splits_follow_the_key(case: Any) -> None
         assert pq.read_schema(output / f"{name}.parquet").equals(documents.SCHEMA)
     holdout = [table(output, name) for name in ("validation", "test")]
     for found in holdout:
-        assert [(row.source, row.id) for row in found] == sorted({(row.source, row.id) for row in found})
+        sources = [row.source for row in found]
+        assert sources == sorted(sources)
+        assert len({row.id for row in found}) == len(found)
     kept = {row.id for row in rows if split(row) != "train" and row.id not in REASONS}
     assert kept == {row.id for found in holdout for row in found}
 
@@ -116,23 +278,24 @@ def test_no_key_of_the_holdout_is_in_training(case: Any) -> None:
 
 
 def test_books_balance_over_documents_read_by_hand(case: Any) -> None:
-    rows, output, counted = case
-    metrics = mixing.metrics("small", plan(reasons=REASONS), counted)
+    rows, output, metrics = case
     unique = {row.id: row for name in mixing.SPLITS for row in table(output, name)}
     train = table(output, "train")
-    assert metrics["splits"]["train"] == {
-        "documents": len(train),
-        "bytes": sum(len(row.text.encode()) for row in train),
-    }
+    assert metrics["splits"]["train"] == {"documents": len(train), "bytes": sum(map(size, train))}
     for line in metrics["table"]:
-        mine = [row for row in train if row.source == line["source"]]
-        assert line["effective_bytes"] == sum(len(row.text.encode()) for row in mine)
+        source = line["source"]
+        mine = [row for row in train if row.source == source]
+        assert line["effective_bytes"] == sum(map(size, mine))
         assert line["documents"] == len({row.id for row in mine})
-        ledger = metrics["ledgers"][line["source"]]
-        assert ledger["in"]["documents"] == sum(row.source == line["source"] for row in rows)
-        assert ledger["kept"]["bytes"] == sum(
-            len(row.text.encode()) for row in unique.values() if row.source == line["source"]
+        assert line["unique_bytes"] == sum(
+            size(row)
+            for row in rows
+            if row.source == source and split(row) == "train" and row.id not in REASONS
+            if not (source == "a" and documents.fraction(row.key) < 0.3)
         )
+        ledger = metrics["ledgers"][source]
+        assert ledger["in"]["documents"] == sum(row.source == source for row in rows)
+        assert ledger["kept"]["bytes"] == sum(size(row) for row in unique.values() if row.source == source)
     assert sum(line["share"] for line in metrics["table"]) == pytest.approx(1)
     assert set(metrics["ledgers"]["a"]["removed"]) == {"task"}
     assert set(metrics["ledgers"]["b"]["removed"]) == {"near", "exact", "near holdout"}
@@ -140,18 +303,65 @@ def test_books_balance_over_documents_read_by_hand(case: Any) -> None:
     assert [part["id"] for part in metrics["sample"]] == [row.id for row in train[:10]]
 
 
+def test_boilerplate_is_cut_from_training_alone_and_the_bytes_are_booked(tmp_path: Path) -> None:
+    rows = [
+        row._replace(text=FOOTER if number % 10 == 0 else f"{row.text}\n{FOOTER}")
+        for number, row in enumerate(corpus())
+    ]
+    made = plan(dict.fromkeys("abcd", 1.0), protected={}, boilerplate=FOOTERS)
+    metrics = run(store(tmp_path / "clean", rows), tmp_path / "out", made)
+    train = {row.id: row for row in table(tmp_path / "out", "train")}
+    empty = {row.id for row in rows if split(row) == "train" and row.text == FOOTER}
+    assert set(train) == {row.id for row in rows if split(row) == "train"} - empty
+    assert all(FOOTER not in row.text for row in train.values())
+    assert all(FOOTER in row.text for name in ("validation", "test") for row in table(tmp_path / "out", name))
+    removed = [ledger["removed"]["boilerplate"]["documents"] for ledger in metrics["ledgers"].values()]
+    assert sum(removed) == len(empty) > 0
+    rewritten = sum(ledger["rewritten_bytes"] for ledger in metrics["ledgers"].values())
+    assert rewritten == len(train) * (len(FOOTER) + 1)
+    assert sum(row["unique_bytes"] for row in metrics["table"]) == sum(map(size, train.values()))
+
+
+# ------------------------------------------------------------------------- the same bytes, whatever
 def test_the_shuffle_depends_on_the_seed_alone(case: Any, tmp_path: Path) -> None:
     rows, output, _ = case
     again = list(rows)
     random.Random(3).shuffle(again)
     clean = store(tmp_path / "clean", again)
-    turned = dict(reversed(WEIGHTS.items()))
-    run(clean, tmp_path / "again", plan(reasons=REASONS, weights=turned), pile_bytes=2000)
+    run(clean, tmp_path / "again", plan(dict(reversed(WEIGHTS.items())), reasons=REASONS), pile_bytes=2000)
     assert content(tmp_path / "again") == content(output)
     run(clean, tmp_path / "other", plan(reasons=REASONS, seed=2))
     one, other = table(output, "train"), table(tmp_path / "other", "train")
     assert [row.id for row in one] != [row.id for row in other]
-    assert content(tmp_path / "other")["test.parquet"] == content(output)["test.parquet"]
+    for name in ("validation", "test"):
+        assert content(tmp_path / "other")[f"{name}.parquet"] == content(output)[f"{name}.parquet"]
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    st.fixed_dictionaries({source: st.integers(1, 4) for source in "abcd"}),
+    st.integers(200, 10**5),
+    st.integers(0, 99),
+)
+def test_the_corpus_has_the_same_bytes_for_any_parts(
+    tmp_path_factory: pytest.TempPathFactory, parts: dict[str, int], pile_bytes: int, order: int
+) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    rows = corpus()
+    made = plan(caps={"b": 0.004}, reasons=REASONS, boilerplate=FOOTERS)
+    one = run(store(folder / "clean", rows), folder / "one", made)
+    random.Random(order).shuffle(rows)
+    cut = run(store(folder / "cut", rows, parts), folder / "out", made, parts, pile_bytes=pile_bytes)
+    assert content(folder / "one") == content(folder / "out")
+    assert manifest.canonical_json(one) == manifest.canonical_json(cut)
+
+
+def test_two_processes_write_the_bytes_that_one_writes(case: Any, tmp_path: Path) -> None:
+    rows, output, metrics = case
+    clean = store(tmp_path / "clean", rows, {"a": 3})
+    again = run(clean, tmp_path / "two", plan(reasons=REASONS), {"a": 3}, threads=2, pile_bytes=20_000)
+    assert content(tmp_path / "two") == content(output)
+    assert again == metrics
 
 
 def test_the_shuffle_mixes_sources_and_parts_copies(case: Any) -> None:
@@ -167,27 +377,89 @@ def test_the_shuffle_mixes_sources_and_parts_copies(case: Any) -> None:
     assert neighbours < 10
 
 
+# ------------------------------------------------------------------------------------------- piles
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.binary(min_size=16, max_size=16), unique=True, max_size=80), st.integers(1, 3000), st.data())
+def test_piles_are_a_sort(
+    tmp_path_factory: pytest.TempPathFactory, places: list[bytes], pile_bytes: int, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("piles")
+    lengths = [data.draw(st.integers(0, 200)) for _ in places]
+    rows = [(f"s/{i}", "s", "x" * n, b"k" * 16, "{}", p) for i, (p, n) in enumerate(zip(places, lengths, strict=True))]
+    deal = piles.Deal.of(sum(lengths), pile_bytes)
+    cut = data.draw(st.integers(1, 40))
+    dealt = []
+    for half in (0, 1):
+        with piles.Dealer(folder / f"table-{half}", deal) as dealer:
+            for start in range(half * cut, len(rows), 2 * cut):
+                columns = list(zip(*rows[start : start + cut], strict=True))
+                arrays = [pa.array(column, part.type) for column, part in zip(columns, piles.SCHEMA, strict=True)]
+                dealer.add(pa.record_batch(arrays, schema=piles.SCHEMA))
+        dealt.append(dealer.dealt)
+    found = []
+    for number, pile in enumerate(piles.collect(dealt)):
+        for path in piles.sort(pile, deal, folder / f"sorted-{number:03d}"):
+            found += [place for batch in piles.read(path) for place in batch.column("place").to_pylist()]
+    assert found == sorted(places)
+    assert {path.name for path in folder.iterdir()} == {"table-0", "table-1"}
+
+
+def test_there_are_never_more_piles_than_are_allowed_and_large_ones_are_dealt_again() -> None:
+    assert piles.Deal.of(10**15, 64_000_000).bits == 8
+    assert piles.Deal.of(10**15, 64_000_000, skip=60).bits == 4
+    assert piles.Deal.of(0, 64_000_000).bits == 0
+    assert piles.Deal.of(65_000_000, 64_000_000).bits == 1
+
+
+# ------------------------------------------------------------------------------------ bad and empty
+def deduplicated(folder: Path, reasons: Mapping[str, str]) -> Path:
+    folder.mkdir()
+    columns = {"id": list(reasons), "reason": list(reasons.values()), "bytes": [3] * len(reasons)}
+    pq.write_table(pa.table(columns), folder / "duplicates.parquet")
+    manifest.write(folder, "deduplicate", {})
+    return folder
+
+
 def test_a_duplicate_that_no_source_has_is_an_error(tmp_path: Path) -> None:
     clean = store(tmp_path / "clean", corpus())
-    with pytest.raises(mixing.MixingError, match=r"a/gone#1.*run the deduplication again"):
-        run(clean, tmp_path / "out", plan(reasons={"a/gone#1": "near"}))
+    gone = mixing.Removals.read(deduplicated(tmp_path / "duplicates", {"a/file#1": "exact", "a/gone#1": "near"}))
+    with pytest.raises(mixing.MixingError, match=r"1 duplicates .*'a/gone#1'.*run the deduplication again"):
+        run(clean, tmp_path / "out", mixing.Plan(plan().mix, EPOCHS, HOLDOUT, {}, gone, 1))
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
 def test_a_weight_that_is_no_number_of_epochs_is_refused(weight: float) -> None:
     with pytest.raises(mixing.MixingError, match="weight of 'a'"):
-        plan(weights={"a": weight})
+        plan({"a": weight})
 
 
-def test_an_empty_source_mixes(tmp_path: Path) -> None:
-    counted = run(store(tmp_path / "clean", []), tmp_path / "out", plan())
-    assert mixing.metrics("none", plan(), counted)["splits"]["train"] == {"documents": 0, "bytes": 0}
+@pytest.mark.parametrize("cap", [0.0, -1.0, math.inf, math.nan])
+def test_a_cap_that_is_no_size_is_refused(cap: float) -> None:
+    with pytest.raises(mixing.MixingError, match="cap_mb of 'a'"):
+        plan({"a": 1.0}, {"a": cap})
+
+
+@pytest.mark.parametrize("how", [EPOCHS, {"kind": "shares", "size_mb": 1}, {"kind": "temperature", "temperature": 2}])
+def test_an_empty_source_mixes(tmp_path: Path, how: dict[str, Any]) -> None:
+    metrics = run(store(tmp_path / "clean", []), tmp_path / "out", plan(mixing=how, caps={"a": 1}))
+    assert metrics["splits"]["train"] == {"documents": 0, "bytes": 0}
     assert table(tmp_path / "out", "train") == []
 
 
-def test_duplicates_are_read_from_the_stage(tmp_path: Path) -> None:
-    import pyarrow as pa
+@given(st.dictionaries(st.text(max_size=8), st.sampled_from(["near", "exact", "near holdout"])), st.lists(st.text()))
+def test_removals_find_what_a_dictionary_finds(reasons: dict[str, str], others: list[str]) -> None:
+    removals = mixing.Removals.of(reasons)
+    ids = [*reasons, *others]
+    places = removals.find(ids).tolist()
+    found = [removals.names[removals.reasons[place]] if place >= 0 else None for place in places]
+    assert found == [reasons.get(name) for name in ids]
+    assert removals.counts() == dict(sorted(Counter(reasons.values()).items()))
 
-    pq.write_table(pa.table({"id": ["x#1"], "reason": ["near"], "bytes": [3]}), tmp_path / "duplicates.parquet")
-    manifest.write(tmp_path, "deduplicate", {})
-    assert mixing.read_duplicates(tmp_path) == {"x#1": "near"}
+
+def test_duplicates_are_read_from_the_stage(tmp_path: Path) -> None:
+    reasons = {f"x#{number}": ["near", "exact"][number % 2] for number in range(9)}
+    removals = mixing.Removals.read(deduplicated(tmp_path / "some", reasons))
+    assert len(removals) == 9
+    assert removals.counts() == {"exact": 4, "near": 5}
+    assert np.array_equal(removals.digests, mixing.Removals.of(reasons).digests)
+    assert len(mixing.Removals.read(deduplicated(tmp_path / "none", {}))) == 0
