@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import manifest, sources
-from pileline.sources import GAPS, Extracted, Reading, SourceError, archives
-from pileline.sources.archives import Patterns, matches
+from pileline.sources import GAPS, Extracted, Reading, SourceError, archives, streams
+from pileline.sources.patterns import Patterns, matches
 
 
 def tar(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
@@ -122,7 +122,8 @@ def test_archives_of_all_kinds(tmp_path: Path, name: str, pack: Any) -> None:
 def test_contents_lists_what_reading_would_give(tmp_path: Path, name: str, pack: Any) -> None:
     packed = {"a.txt": b"plain", "b.txt.gz": gzip.compress(b"packed twice"), "c.zip": zipped({"x": b"inner"})}
     (tmp_path / name).write_bytes(pack(packed))
-    read_through = [(member, len(stream.read())) for member, stream in archives.members(tmp_path / name, Patterns())]
+    found = archives.members(tmp_path / name, Patterns())
+    read_through = [(member.name, len(member.stream.read())) for member in found if member.stream]
     assert sources.contents(tmp_path / name) == read_through
     assert sources.contents(tmp_path / name)[:2] == [("a.txt", 5), ("b.txt.gz", 12)]
 
@@ -130,7 +131,7 @@ def test_contents_lists_what_reading_would_give(tmp_path: Path, name: str, pack:
 def test_contents_of_a_zip_and_of_a_plain_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "p.zip").write_bytes(zipped({"a.txt": b"text"}))
     (tmp_path / "t.txt").write_bytes(b"plain")
-    monkeypatch.setattr(archives._Counted, "readinto", None)
+    monkeypatch.setattr(streams._Counted, "readinto", None)
     assert sources.contents(tmp_path / "p.zip") == [("a.txt", 4)]
     assert sources.contents(tmp_path / "t.txt") == [("t.txt", 5)]
 
@@ -169,7 +170,7 @@ def test_single_files_are_decompressed(tmp_path: Path, name: str, data: bytes) -
     assert texts(read(tmp_path, name, data)) == ["text"]
 
 
-def test_links_are_refused_by_name_unless_left_out(tmp_path: Path) -> None:
+def test_links_are_counted_unless_left_out(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         link = tarfile.TarInfo("p/passwd.txt")
@@ -178,20 +179,20 @@ def test_links_are_refused_by_name_unless_left_out(tmp_path: Path) -> None:
         good = tarfile.TarInfo("p/good.txt")
         good.size = 4
         archive.addfile(good, io.BytesIO(b"good"))
-    with pytest.raises(SourceError, match=r"'p/passwd.txt' is a link.*`except`"):
-        read(tmp_path, "p.tar.gz", buffer.getvalue(), members="*.txt")
+    documents = read(tmp_path, "p.tar.gz", buffer.getvalue(), members="*.txt")
+    assert texts(documents) == ["good"]
+    assert [(item.id, item.reason) for item in documents if item.reason] == [("s/p/passwd.txt#0", "a link or device")]
     assert texts(read(tmp_path, "p.tar.gz", buffer.getvalue(), members="*.txt", **{"except": "passwd.txt"})) == ["good"]
     assert sources.contents(tmp_path / "p.tar.gz") == [("p/good.txt", 4)]
 
 
-def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+def test_a_link_in_a_zip_is_counted(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         info = zipfile.ZipInfo("link.txt")
         info.external_attr = 0o120777 << 16
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(SourceError, match="is a link"):
-        read(tmp_path, "p.zip", buffer.getvalue())
+    assert reasons(read(tmp_path, "p.zip", buffer.getvalue())) == [("a link or device", 0)]
 
 
 def test_a_member_that_stands_twice_is_refused(tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_member_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.tar.gz", "bomb.txt.gz"])
 def test_bombs_are_stopped(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "EXPANSION_FLOOR", 1_000_000)
+    monkeypatch.setattr(streams, "EXPANSION_FLOOR", 1_000_000)
     zeros = bytes(20_000_000)
     packed = {"bomb.zip": zipped, "bomb.tar.gz": tar}.get(name, lambda members: gzip.compress(members["zeros.txt"]))
     with pytest.raises(SourceError, match="200 times its size"):

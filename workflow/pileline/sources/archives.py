@@ -1,126 +1,61 @@
 """Members of archives and plain files as byte streams, one after another, never unpacked to disk.
 
-An archive is somebody else's input. Nothing of it is written anywhere, so no name in it can point out of a
-folder; what it expands to is bounded, in all and by member; links and devices are refused by name; an
-archive inside an archive is opened only when a pattern names it (`*/inner.tar.gz/*/x.txt`).
+An archive is somebody else's input. Nothing of it is written under a name of its own, and names are made harmless
+before they become part of an id; what it expands to is bounded, in all and by member; links, devices and encrypted
+members are given with a reason instead of a stream; an archive inside an archive is opened only when a pattern names
+it (`*/inner.tar.gz/*/x.txt`). Damage of any kind is a `SourceError` that names the file.
 """
 
 from __future__ import annotations
 
-import bz2
-import functools
-import gzip
-import io
-import lzma
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, NamedTuple, cast
 
 from pileline.sources.errors import SourceError
+from pileline.sources.patterns import DEB, ZIP, Patterns, is_archive
+from pileline.sources.streams import (
+    COMPRESSED,
+    DAMAGE,
+    MEGABYTE,
+    UNKNOWN,
+    Budget,
+    Section,
+    counted,
+    damaged,
+    expanded,
+    seekable,
+)
 
-ZIP = (".zip", ".whl")
-TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-MEGABYTE = 1_000_000
-EXPANSION = 200  # an archive may expand to so many times its size (text compresses 3 to 10 times) ...
-EXPANSION_FLOOR = 256 * MEGABYTE  # ... or to this, whichever is more
 NESTING = 3  # archives inside archives, at most
 HEADER = MEGABYTE  # longest name or extended header in a tar
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_Member = tuple[str, IO[bytes], int]  # name, stream and size, all as in the archive
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
+LINK = "a link or device"
+ENCRYPTED = "encrypted"
+_STRANGE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Patterns:
-    """Which members are read: those that a glob of `members` matches and none of `exclude`.
+class Member(NamedTuple):
+    """A member's name, and its stream until the next is asked for, or the `reason` why it is not read."""
 
-    `*` and `?` stay within a folder, `**` stands for any number of folders, and a glob without "/" is compared
-    with the member's name alone.
-    """
-
-    members: tuple[str, ...] = ("**",)
-    exclude: tuple[str, ...] = ()
-    skip_special: bool = False  # pass over links, devices and encrypted members instead of refusing them
-
-    def select(self, name: str) -> bool:
-        return any(matches(name, glob) for glob in self.members) and not any(matches(name, x) for x in self.exclude)
-
-    def enter(self, name: str) -> bool:
-        """Whether a pattern reaches into the archive of that name."""
-        return is_archive(name) and any(matches(name, inner) for glob in self.members for inner in _reached(glob))
-
-
-def _reached(glob: str) -> list[str]:
-    """The archives that a glob names on its way: the parts up to each folder that ends as an archive does."""
-    parts = glob.split("/")
-    return ["/".join(parts[: i + 1]) for i, part in enumerate(parts[:-1]) if is_archive(part)]
-
-
-def matches(name: str, glob: str) -> bool:
-    """Whether a path with "/" matches a glob, as `Patterns` says."""
-    compare = name if "/" in glob or glob == "**" else name.rpartition("/")[2]
-    return _compiled(glob).fullmatch(compare) is not None
-
-
-@functools.lru_cache(maxsize=1024)
-def _compiled(glob: str) -> re.Pattern[str]:
-    written = ""
-    for part in re.findall(r"\*\*/|\*\*|\*|\?|[^*?]+", glob):
-        written += {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}.get(part, re.escape(part))
-    return re.compile(written, re.DOTALL)
-
-
-def damaged(file: Path, error: Exception) -> SourceError:
-    return SourceError(f"{file}: damaged, or not what its name says ({error}); fetch or make it again")
-
-
-def is_archive(name: str) -> bool:
-    return name.lower().endswith(ZIP + TAR)
-
-
-class Budget:
-    """How many bytes an archive may still expand to."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.whole = self.left = max(EXPANSION * file.stat().st_size, EXPANSION_FLOOR)
-
-    def spend(self, amount: int) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise SourceError(
-                f"{self.file}: expands to more than {self.whole:,} bytes, {EXPANSION} times its size; "
-                "it is not what it says, or a bomb. Use another file"
-            )
-
-
-class _Counted(io.RawIOBase):
-    """A byte stream whose reads are paid from a budget, and whose damage is a `SourceError`."""
-
-    def __init__(self, stream: IO[bytes], budget: Budget) -> None:
-        self._stream, self._budget = stream, budget
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._stream.read(len(buffer))
-        except _DAMAGE as error:
-            raise damaged(self._budget.file, error) from error
-        self._budget.spend(len(data))
-        buffer[: len(data)] = data
-        return len(data)
+    name: str
+    stream: IO[bytes] | None
+    size: int  # as the archive states it
+    reason: str | None = None
 
 
 class _CheckedTarInfo(tarfile.TarInfo):
-    """A tar header that refuses to read long names or extended headers of absurd length into memory."""
+    """A tar header that is not read if it is absurdly long, and whose damage is not taken for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _CheckedTarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error  # type: ignore[attr-defined]
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if not (self.isreg() or self.isdir()) and self.size > HEADER:
@@ -128,41 +63,48 @@ class _CheckedTarInfo(tarfile.TarInfo):
         return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
 
 
-def members(path: Path, patterns: Patterns, name: str | None = None) -> Iterator[tuple[str, IO[bytes]]]:
-    """Each selected member's name and stream; a stream is valid until the next is asked for.
+def members(path: Path, patterns: Patterns, name: str | None = None) -> Iterator[Member]:
+    """Each selected member; a stream is valid until the next is asked for.
 
     Members of an archive are named by their path inside it, members of an archive in it by both paths; a plain
-    file is its own member, named `name`, by default its path. Files ending in .gz, .bz2, .xz and .zst are
-    decompressed, the name kept. Raises `SourceError` for damage, links, and expansion beyond bounds.
+    file is its own member, named `name`, by default its path. What ends in .gz, .dz, .bz2, .xz and .zst is
+    decompressed, the name kept. Raises `SourceError` for damage, unknown compression, and expansion beyond bounds.
     """
     budget = Budget(path)
     try:
         with path.open("rb") as file:
             if is_archive(path.name):
-                for inner, stream, _ in _archive(path.name, file, "", patterns, budget, 1):
-                    yield inner, _expanded(inner, stream, budget)
+                for member in _archive(path.name, file, "", patterns, budget, 1):
+                    stream = member.stream and expanded(member.name, member.stream, budget)
+                    yield member._replace(stream=stream)
             elif patterns.select(name or path.as_posix()):
-                yield name or path.as_posix(), _expanded(path.name, file, budget)
-    except _DAMAGE as error:
+                if path.suffix.lower() in UNKNOWN:
+                    raise SourceError(
+                        f"{path}: packed as {path.suffix}, which is not read; pack it anew as one of "
+                        f"{', '.join(COMPRESSED)}, or leave it out by the source's `except`"
+                    )
+                yield Member(name or path.as_posix(), expanded(path.name, file, budget), path.stat().st_size)
+    except DAMAGE as error:
         raise damaged(path, error) from error
 
 
 def sizes(path: Path) -> Iterator[tuple[str, int]]:
-    """Each member's name and bytes, as `members` would name and read them; links and the like are passed over.
+    """Each member's name and bytes, as `members` would name and read them; what it would not read is left out.
 
     A zip's directory says them; of a tar only the headers are looked at. What is compressed once more is read.
     """
     budget = Budget(path)
     try:
         with path.open("rb") as file:
-            held: Iterator[_Member] = iter([(path.name, file, path.stat().st_size)])
+            held: Iterator[Member] = iter([Member(path.name, file, path.stat().st_size)])
             if is_archive(path.name):
-                held = _archive(path.name, file, "", Patterns(skip_special=True), budget, 1)
-            for name, stream, size in held:
-                if Path(name).suffix.lower() in COMPRESSED:
-                    size = _length(_expanded(name, stream, budget))
-                yield name, size
-    except _DAMAGE as error:
+                held = _archive(path.name, file, "", Patterns(), budget, 1)
+            for name, stream, size, _ in held:
+                if stream and Path(name).suffix.lower() in COMPRESSED:
+                    size = _length(expanded(name, stream, budget))
+                if stream:
+                    yield name, size
+    except DAMAGE as error:
         raise damaged(path, error) from error
 
 
@@ -170,76 +112,85 @@ def _length(stream: IO[bytes]) -> int:
     return sum(map(len, iter(lambda: stream.read(MEGABYTE), b"")))
 
 
+def harmless(name: str) -> str:
+    """A member's name as a relative path without "..", of valid Unicode on one line.
+
+    What is taken out stands as %XX of its bytes, so that names that differ stay different.
+    """
+    parts = [part.replace(".", "%2E") if part == ".." else part for part in name.split("/") if part not in ("", ".")]
+    return _STRANGE.sub(_percent, "/".join(parts)) or "%2E"
+
+
+def _percent(found: re.Match[str]) -> str:
+    character = found[0]
+    escaped = "\udc80" <= character <= "\udcff"  # a byte that was not UTF-8, as tarfile hands it on
+    data = bytes([ord(character) - 0xDC00]) if escaped else character.encode("utf-8", "surrogatepass")
+    return "".join(f"%{byte:02X}" for byte in data)
+
+
 def _archive(
     name: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget, depth: int
-) -> Iterator[_Member]:
+) -> Iterator[Member]:
     """The selected members of one archive, and of those inside it that a pattern names."""
     if depth > NESTING:
         raise SourceError(f"{budget.file}: {prefix} lies more than {NESTING} archives deep; take it out first")
+    read = _zip if name.lower().endswith(ZIP) else _deb if name.lower().endswith(DEB) else _tar
     seen: set[str] = set()
-    for inner, stream, size in (_zip if name.lower().endswith(ZIP) else _tar)(name, file, prefix, patterns, budget):
-        if inner in seen:
-            raise SourceError(f"{budget.file}: has '{inner}' twice; leave it out by the source's `except`")
-        seen.add(inner)
-        if patterns.enter(inner):
-            yield from _archive(inner, stream, inner + "/", patterns, budget, depth + 1)
+    for member in read(name, file, prefix, patterns, budget):
+        if member.name in seen:
+            raise SourceError(f"{budget.file}: has '{member.name}' twice; leave it out by the source's `except`")
+        seen.add(member.name)
+        if member.stream and patterns.enter(member.name):
+            yield from _archive(member.name, member.stream, member.name + "/", patterns, budget, depth + 1)
         else:
-            yield inner, stream, size
+            yield member
 
 
-def _zip(_: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[_Member]:
-    if not file.seekable():
-        file = io.BytesIO(file.read())  # a zip inside an archive: its index is at its end
-    with zipfile.ZipFile(file) as archive:
+def _zip(_: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[Member]:
+    with zipfile.ZipFile(seekable(file)) as archive:  # its index is at its end
         for info in archive.infolist():
-            inner = prefix + info.filename
+            inner = prefix + harmless(info.filename)
             if info.is_dir() or not (patterns.select(inner) or patterns.enter(inner)):
                 continue
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG):
-                _refuse(budget.file, inner, "a link" if stat.S_ISLNK(kind) else "a special file", patterns)
-                continue
-            if info.flag_bits & 1:
-                _refuse(budget.file, inner, "encrypted", patterns)
-                continue
-            with archive.open(info) as stream:
-                yield inner, _counted(stream, budget), info.file_size
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                yield Member(inner, None, 0, LINK)
+            elif info.flag_bits & 1:
+                yield Member(inner, None, info.file_size, ENCRYPTED)
+            else:
+                with archive.open(info) as stream:
+                    yield Member(inner, counted(stream, budget), info.file_size)
 
 
-def _tar(name: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[_Member]:
+def _tar(name: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[Member]:
     # Read as a stream of plain tar over our own decompression, so that skipped members are counted too.
-    plain = _expanded(name.lower().replace(".tgz", ".gz"), file, budget)
-    with tarfile.open(fileobj=plain, mode="r|", tarinfo=_CheckedTarInfo) as archive:
+    plain = expanded(name, file, budget)
+    with tarfile.open(fileobj=plain, mode="r|", tarinfo=_CheckedTarInfo, errors="surrogateescape") as archive:
         for info in archive:
-            inner = prefix + info.name
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header it has read
+            inner = prefix + harmless(info.name)
             if info.isdir() or not (patterns.select(inner) or patterns.enter(inner)):
                 continue
-            if not info.isreg():
-                _refuse(budget.file, inner, "a link" if info.issym() or info.islnk() else "a special file", patterns)
-                continue
-            yield inner, _counted(cast(IO[bytes], archive.extractfile(info)), budget), info.size
+            if info.isreg():
+                yield Member(inner, counted(cast(IO[bytes], archive.extractfile(info)), budget), info.size)
+            else:
+                yield Member(inner, None, 0, LINK)
+    while rest := plain.read(MEGABYTE):  # to the end, where a compressed file has its checksum
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("there are bytes after its end, as if two archives were put together")
 
 
-def _refuse(file: Path, inner: str, what: str, patterns: Patterns) -> None:
-    if not patterns.skip_special:
-        raise SourceError(f"{file}: '{inner}' is {what}, which is not read; leave it out by the source's `except`")
-
-
-def _counted(stream: IO[bytes], budget: Budget) -> io.BufferedReader:
-    return io.BufferedReader(_Counted(stream, budget), 64 * 1024)
-
-
-def _expanded(name: str, stream: IO[bytes], budget: Budget) -> IO[bytes]:
-    """The stream without the compression that the name's ending states."""
-    match Path(name).suffix.lower():
-        case ".gz":
-            return _counted(cast(IO[bytes], gzip.GzipFile(fileobj=stream)), budget)
-        case ".bz2":
-            return _counted(cast(IO[bytes], bz2.BZ2File(stream)), budget)
-        case ".xz":
-            return _counted(cast(IO[bytes], lzma.LZMAFile(stream)), budget)
-        case ".zst":
-            import pyarrow as pa
-
-            return _counted(cast(IO[bytes], pa.CompressedInputStream(stream, "zstd")), budget)
-    return stream
+def _deb(_: str, file: IO[bytes], prefix: str, patterns: Patterns, budget: Budget) -> Iterator[Member]:
+    """The files that a Debian package installs: it is an `ar` archive that holds them as data.tar."""
+    if file.read(8) != b"!<arch>\n":
+        raise tarfile.ReadError("it does not begin as a Debian package does")
+    while header := file.read(60):
+        if len(header) < 60 or header[58:] != b"`\n" or not header[48:58].strip().isdigit():
+            raise tarfile.ReadError("a header in it is damaged")
+        name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
+        section = cast(IO[bytes], Section(file, size))
+        if name.startswith("data.tar"):
+            yield from _tar(name, counted(section, budget), prefix, patterns, budget)
+            return
+        _length(section)
+        file.read(size % 2)  # members begin at even places
+    raise tarfile.ReadError("it holds no data.tar")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 
 from pileline import manifest
 from pileline.parts import WHOLE, Part
-from pileline.sources.archives import is_archive, members, sizes
+from pileline.sources.archives import Member, members, sizes
 from pileline.sources.download import Raw
 from pileline.sources.errors import SourceError
 from pileline.sources.formats import records
+from pileline.sources.patterns import is_archive
 from pileline.sources.reading import Reading
-from pileline.sources.record import PASSED_OVER, Record
+from pileline.sources.record import PASSED_OVER, Record, unread
 from pileline.sources.splitting import split
 
 EMPTY = "empty"  # a text without any character but white space
@@ -60,6 +62,7 @@ class Extraction(Iterator[Extracted]):
     def __post_init__(self) -> None:
         self._by_file = len(self.raw.files) >= self.part.of
         self._seen = {"members": 0, "documents": 0, "passed over": 0}  # of all parts, where documents are dealt
+        self._shared = Counter(Path(file["path"]).name for file in self.raw.files)
         self._items = self._read()
 
     def __next__(self) -> Extracted:
@@ -84,13 +87,13 @@ class Extraction(Iterator[Extracted]):
             )
 
     def _read_file(self, file: dict[str, Any]) -> Iterator[Extracted]:
-        source, path = self.raw.source, Path(file["path"])
+        path, name = Path(file["path"]), self._name(file)
         _check(path, file["sha256"], self.raw)
-        inside = f"{path.as_posix()}/" if is_archive(path.name) and not self.raw.packaged else ""
-        for name, stream in members(path, self.reading.patterns, path.name if self.raw.packaged else None):
+        inside = f"{name}/" if is_archive(path.name) and (not self.raw.packaged or len(self.raw.files) > 1) else ""
+        for member in members(path, self.reading.patterns, name):
             self.members += self._takes("members", 1)
-            member, number = inside + name, 0
-            for record in records(stream, self.reading, f"source {source}, {member}"):
+            named, number = inside + member.name, 0
+            for record in self._records(member, named):
                 if record.reason == PASSED_OVER:
                     if self._takes("passed over", BLOCK):
                         self.passed_over["documents"] += 1
@@ -98,8 +101,20 @@ class Extraction(Iterator[Extracted]):
                     continue
                 for piece in _documents(record, self.reading.split):
                     if self._takes("documents", BLOCK):
-                        yield Extracted(f"{source}/{member}#{number}", member, *piece)
+                        yield Extracted(f"{self.raw.source}/{named}#{number}", named, *piece)
                     number += piece[3] != GAPS
+
+    def _name(self, file: dict[str, Any]) -> str:
+        """How ids name a file: the user's own by its path, another by its name, with its number where two share it."""
+        path = Path(file["path"])
+        if not self.raw.packaged:
+            return path.as_posix()
+        return f"{file['number']}/{path.name}" if self._shared[path.name] > 1 else path.name
+
+    def _records(self, member: Member, name: str) -> Iterator[Record]:
+        if member.stream is None:
+            return iter([unread(member.size, str(member.reason))])
+        return records(member.stream, self.reading, f"source {self.raw.source}, {name}")
 
     def _takes(self, what: str, block: int) -> bool:
         """Whether the next of these things is dealt to this part."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pileline.sources.archives import Patterns
 from pileline.sources.errors import SourceError
+from pileline.sources.patterns import Patterns
 
 COMMON: dict[str, Any] = {  # of every format, with their defaults
     "format": "text",
@@ -26,7 +26,7 @@ FIELDS: dict[str, Any] = {"text": "text", "metadata": [], "where": {}}  # of for
 class Reading:
     """How documents are read from a source's files.
 
-    `members` and `exclude` ("except" in config.yaml) are globs as `archives.Patterns` says. `split` cuts texts into
+    `members` and `exclude` ("except" in config.yaml) are globs as `patterns.Patterns` says. `split` cuts texts into
     documents of at most so many characters; `fraction` keeps that share of the documents. `member_mb` bounds what is
     held in memory at once: a member, or a line or record of one.
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import codecs
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from pileline.sources.errors import SourceError
+from pileline.sources.streams import MEGABYTE
 
 if TYPE_CHECKING:
     from pileline.sources.reading import Reading
@@ -32,8 +32,6 @@ NUL = "NUL characters"  # not text: binary data, or text in another encoding
 PASSED_OVER = "passed over"  # another source's record, which `where` does not select: never a document of this one
 UNREADABLE = (UNDECODABLE, MALFORMED, MISSING, TOO_LONG, NUL)
 
-MEGABYTE = 1_000_000
-SPOOLED = 16 * MEGABYTE  # kept in memory of a stream that must be sought in; the rest goes to an unnamed file
 _BLOCK = MEGABYTE
 
 
@@ -146,14 +144,3 @@ def from_json(text: str | bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def seekable(stream: IO[bytes]) -> IO[bytes]:
-    """The stream, or a copy of what is left of it that can be sought in, held on disk where it is long."""
-    if stream.seekable():
-        return stream
-    copy = tempfile.SpooledTemporaryFile(SPOOLED)  # noqa: SIM115  (closed when nobody holds it)
-    while data := stream.read(_BLOCK):
-        copy.write(data)
-    copy.seek(0)
-    return cast(IO[bytes], copy)
