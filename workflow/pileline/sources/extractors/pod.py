@@ -34,7 +34,7 @@ def read_pod(stream: IO[bytes], reading: Reading, place: str) -> Iterator[Record
             paragraph = command.group(2) if command.group(1) in _KEPT else ""
         if inside and not foreign:
             kept.append(paragraph.rstrip() if paragraph[:1].isspace() else plain(paragraph))
-    joined = "\n\n".join(filter(str.strip, kept))
+    joined = re.sub(r"^\*\n\n(?=\S)", "* ", "\n\n".join(filter(str.strip, kept)), flags=re.MULTILINE)
     yield found(joined) if joined else unread(text.encode(), MALFORMED)
 
 

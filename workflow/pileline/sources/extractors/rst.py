@@ -26,9 +26,11 @@ _FOOTNOTE = re.compile(r"\[[#*\w]+\]\s")
 _RULE = re.compile(r"\s*([=\-~^\"'*+#`:.<>_])\1{2,}[=\-~^\"'*+#`:.<>_+ ]*$|\s*\+[-=+]{3,}\+\s*$")
 _OPTION = re.compile(r"\s+:[\w-]+:(?:\s|$)")
 _INLINE = (
+    (re.compile(r":pep:`(\d+)[^`]*`"), r"PEP \1"),
+    (re.compile(r":rfc:`(\d+)[^`]*`"), r"RFC \1"),
     (re.compile(r":[\w:+-]+:`~(?:[^`]*\.)?([^`.]+)`"), r"\1"),  # a role that shows the last name
     (re.compile(r":[\w:+-]+:`!?([^`<]*?)\s*<[^`>]*>`"), r"\1"),  # a role with a text of its own
-    (re.compile(r":[\w:+-]+:`!?([^`]*)`"), r"\1"),
+    (re.compile(r":[\w:+-]+:`[!.]?([^`]*)`"), r"\1"),
     (re.compile(r"``(.+?)``"), r"\1"),
     (re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?"), r"\1"),  # a link
     (re.compile(r"`([^`]+)`(?:__?)?"), r"\1"),

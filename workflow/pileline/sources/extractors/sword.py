@@ -21,7 +21,7 @@ _CHAPTER = re.compile(r"<chapter\b[^>]*\bsID=[^>]*>")
 _NAME = re.compile(r'\bosisID="([^"]*)"')
 _NOTE = re.compile(r"<note\b[^>]*/>|<note\b.*?</note>", re.DOTALL)
 _PARAGRAPH = re.compile(r'<div\b[^>]*type="x-p"[^>]*>|</?title\b[^>]*>|</?lg\b[^>]*>|</?p\b[^>]*>')
-_LINE = re.compile(r"<l\b[^>]*>|<lb\b[^>]*>")
+_LINE = re.compile(r"<l\b[^>]*\bsID=[^>]*>|<lb\b[^>]*>")
 _TAG = re.compile(r"<[^>]*>")
 
 
