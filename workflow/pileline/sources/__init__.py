@@ -4,9 +4,10 @@
 part as its `Reading` says, `contents` lists what an archive holds. Whatever goes wrong is a `SourceError`.
 """
 
-from pileline.sources.download import Raw, download, downloaded, read_raw
+from pileline.sources.download import Raw, download, downloaded, read_raw, written
 from pileline.sources.errors import SourceError
 from pileline.sources.extraction import EMPTY, GAPS, Extracted, Extraction, contents, extract
+from pileline.sources.patterns import is_archive
 from pileline.sources.reading import Reading
 from pileline.sources.record import MALFORMED, MISSING, NUL, TOO_LONG, UNDECODABLE, UNREADABLE
 
@@ -28,5 +29,7 @@ __all__ = [
     "download",
     "downloaded",
     "extract",
+    "is_archive",
     "read_raw",
+    "written",
 ]

@@ -40,7 +40,7 @@ def npm(origin: dict[str, Any], patience: Patience) -> list[Wanted]:
         raise SourceError(f"`npm: {package}` should be a package and its version, as name@1.2.3 or @scope/name@1.2.3")
     name, _, version = package.rpartition("@")
     file = f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
-    pack = ["pack", "--ignore-scripts", "--fetch-retries=0", "--silent=false", "--cache=cache", "--", package]
+    pack = ["pack", "--ignore-scripts", "--fetch-retries=0", "--cache=cache", "--", package]
     return [Wanted(file, f"npm {package}", pin, partial(_get, "npm", pack, ".tgz", pin, _NPM_HINTS, patience))]
 
 
