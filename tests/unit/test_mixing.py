@@ -18,7 +18,7 @@ from pileline import documents, manifest, mixing
 from pileline.deduplication import Boilerplate
 from pileline.documents import Document
 from pileline.ledger import Amount
-from pileline.mixing import passes, piles
+from pileline.mixing import deal, piles
 from pileline.mixing.supply import INTERVALS, Supply, interval
 
 HOLDOUT = {"validation": 0.1, "test": 0.1}
@@ -69,7 +69,7 @@ def run(
     tables = mixing.tables(clean, {source: (parts or {}).get(source, 1) for source in made.mix})
     supply = mixing.survey(tables, made, options.get("threads", 1))
     epochs = mixing.resolve(made, supply)
-    return mixing.metrics("small", made, supply, epochs, mixing.mix(tables, made, epochs, output, **options))
+    return mixing.metrics("small", "plain", made, supply, epochs, mixing.mix(tables, made, epochs, output, **options))
 
 
 def table(output: Path, split: str) -> list[Document]:
@@ -115,14 +115,14 @@ def test_a_source_gets_its_weight_on_the_average(weight: float, seed: int) -> No
     made = plan(seed=seed)
     n = 2000
     part = weight - math.floor(weight)
-    total = sum(passes.copies(made, documents.key_of(str(number)), weight) for number in range(n))
+    total = sum(deal.copies(made, documents.key_of(str(number)), weight) for number in range(n))
     assert abs(total - n * weight) <= 5 * math.sqrt(n * part * (1 - part)) + 1
 
 
 def test_copies_grow_with_the_weight() -> None:
     made = plan()
     for low, high in ((0.2, 0.5), (0.5, 1.0), (1.0, 1.3), (1.3, 2.9)):
-        assert all(passes.copies(made, row.key, low) <= passes.copies(made, row.key, high) for row in corpus())
+        assert all(deal.copies(made, row.key, low) <= deal.copies(made, row.key, high) for row in corpus())
 
 
 def resolved(weights: Mapping[str, float], sizes: Mapping[str, int], caps: Any = None, **how: Any) -> mixing.Epochs:
@@ -322,6 +322,19 @@ def test_boilerplate_is_cut_from_training_alone_and_the_bytes_are_booked(tmp_pat
     assert sum(row["unique_bytes"] for row in metrics["table"]) == sum(map(size, train.values()))
 
 
+def test_what_leaves_here_is_listed_with_its_reason(case: Any, tmp_path: Path) -> None:
+    rows, output, metrics = case
+    listed = pq.read_table(output / "removed.parquet").to_pylist()
+    assert [row["source"] for row in listed] == sorted(row["source"] for row in listed)
+    standing = {row.id for name in mixing.SPLITS for row in table(output, name)}
+    assert sorted(row["id"] for row in listed) == sorted({row.id for row in rows} - standing - set(REASONS))
+    for source, ledger in metrics["ledgers"].items():
+        for reason in ("task", "weight"):
+            sizes = [row["bytes"] for row in listed if (row["source"], row["reason"]) == (source, reason)]
+            amount = ledger["removed"].get(reason, {"documents": 0, "bytes": 0})
+            assert {"documents": len(sizes), "bytes": sum(sizes)} == amount
+
+
 # ------------------------------------------------------------------------- the same bytes, whatever
 def test_the_shuffle_depends_on_the_seed_alone(case: Any, tmp_path: Path) -> None:
     rows, output, _ = case
@@ -386,19 +399,19 @@ def test_piles_are_a_sort(
     folder = tmp_path_factory.mktemp("piles")
     lengths = [data.draw(st.integers(0, 200)) for _ in places]
     rows = [(f"s/{i}", "s", "x" * n, b"k" * 16, "{}", p) for i, (p, n) in enumerate(zip(places, lengths, strict=True))]
-    deal = piles.Deal.of(sum(lengths), pile_bytes)
+    cards, schema = piles.Deal.of(sum(lengths), pile_bytes), documents.SCHEMA.append(piles.PLACE)
     cut = data.draw(st.integers(1, 40))
     dealt = []
     for half in (0, 1):
-        with piles.Dealer(folder / f"table-{half}", deal) as dealer:
+        with piles.Dealer(folder / f"table-{half}", schema, cards) as dealer:
             for start in range(half * cut, len(rows), 2 * cut):
                 columns = list(zip(*rows[start : start + cut], strict=True))
-                arrays = [pa.array(column, part.type) for column, part in zip(columns, piles.SCHEMA, strict=True)]
-                dealer.add(pa.record_batch(arrays, schema=piles.SCHEMA))
+                arrays = [pa.array(column, part.type) for column, part in zip(columns, schema, strict=True)]
+                dealer.add(pa.record_batch(arrays, schema=schema))
         dealt.append(dealer.dealt)
     found = []
     for number, pile in enumerate(piles.collect(dealt)):
-        for path in piles.sort(pile, deal, folder / f"sorted-{number:03d}"):
+        for path in piles.sort(pile, cards, folder / f"sorted-{number:03d}"):
             found += [place for batch in piles.read(path) for place in batch.column("place").to_pylist()]
     assert found == sorted(places)
     assert {path.name for path in folder.iterdir()} == {"table-0", "table-1"}

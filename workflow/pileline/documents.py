@@ -100,7 +100,8 @@ class Writer:
         """Add the documents of a batch of the schema, without making Python objects of them."""
         if self._rows:
             raise ValueError("a table is written by rows or by batches; this one has been given rows")
-        batch, ends, start = batch.select(self._schema.names), np.cumsum(text_bytes(batch)), 0
+        ends = np.cumsum(text_bytes(batch)) if "text" in self._schema.names else np.zeros(batch.num_rows, np.int64)
+        batch, start = batch.select(self._schema.names), 0
         while start < batch.num_rows:
             before = int(ends[start - 1]) if start else 0
             full = int(np.searchsorted(ends, before + BATCH_BYTES - self._bytes)) + 1

@@ -11,11 +11,12 @@ depend on the order of reading, so neither does the corpus: it has the same byte
 and however many processes read them.
 
 The stage, in order: `tables` and `Removals.read` find the inputs, `survey` sizes the sources, `resolve` turns weights
-into epochs, `mix` writes the splits, `metrics` tells.
+into epochs, `mix` writes the splits and the list of what left here, `metrics` tells.
 """
 
+from pileline.mixing.deal import REMOVED_SCHEMA, SPLITS
 from pileline.mixing.epochs import Epochs, resolve
-from pileline.mixing.passes import SPLITS, Mix, mix, survey, tables
+from pileline.mixing.passes import Mix, mix, survey, tables
 from pileline.mixing.plan import BOILERPLATE, CAP, TASK, WEIGHT, MixingError, Plan
 from pileline.mixing.removals import Removals
 from pileline.mixing.summary import metrics, table
@@ -24,6 +25,7 @@ from pileline.mixing.supply import Supply
 __all__ = [
     "BOILERPLATE",
     "CAP",
+    "REMOVED_SCHEMA",
     "SPLITS",
     "TASK",
     "WEIGHT",

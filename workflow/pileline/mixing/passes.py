@@ -1,4 +1,4 @@
-"""The two passes over the cleaned tables: `survey` sizes the sources, `mix` writes the three splits.
+"""The two passes over the cleaned tables: `survey` sizes the sources, `mix` writes the splits and what leaves here.
 
 Each pass gives every table to a process of its own; what they count adds up in any order. With one thread nothing is
 started, and the same functions run here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from pileline import documents, manifest, parts
 from pileline.ledger import Amount, Ledger
 from pileline.mixing import piles
+from pileline.mixing.deal import REMOVED, SCHEMAS, SPLITS, Table, deal
 from pileline.mixing.epochs import Epochs
-from pileline.mixing.judge import Judged, judge
-from pileline.mixing.plan import CAP, WEIGHT, MixingError, Plan, fraction, hashed
+from pileline.mixing.judge import judge
+from pileline.mixing.plan import MixingError, Plan
 from pileline.mixing.supply import Supply, interval
 from pileline.progress import Progress
 
-SPLITS = ("train", "validation", "test")
 SAMPLE = 10  # first documents of the train split that the metrics quote
 EXCERPT = 200  # characters
 Tables = Mapping[str, list[Path]]
@@ -50,18 +50,6 @@ class Mix:
             {source: Amount() for source in sources},
             {source: Ledger() for source in sources},
         )
-
-
-@dataclass
-class _Table:
-    """What one process made of one table: its counts, the duplicates it met, and where its documents lie, by split."""
-
-    source: str
-    splits: dict[str, Amount]
-    effective: Amount
-    ledger: Ledger
-    found: NDArray[np.int64]
-    dealt: dict[str, piles.Dealt]
 
 
 def tables(clean: str | Path, numbers: Mapping[str, int]) -> dict[str, list[Path]]:
@@ -105,7 +93,7 @@ def _measure(path: Path, source: str, plan: Plan) -> Supply:
 def mix(
     found: Tables, plan: Plan, epochs: Epochs, output: str | Path, threads: int = 1, pile_bytes: int = piles.PILE_BYTES
 ) -> Mix:
-    """Write train.parquet, validation.parquet and test.parquet to `output`; return what was counted.
+    """Write train.parquet, validation.parquet, test.parquet and removed.parquet to `output`; return what was counted.
 
     Raises `MixingError` where a duplicate is in no source, as after a change of the cleaning without a new
     deduplication.
@@ -114,32 +102,31 @@ def mix(
     scratch = output / ".piles"
     scratch.mkdir()
     held = sum(plan.holdout.values()) * epochs.effective
-    deals = {
-        split: piles.Deal.of(math.ceil(epochs.effective if split == "train" else held), pile_bytes) for split in SPLITS
-    }
+    sizes = {"train": epochs.effective, "validation": held, "test": held, REMOVED: 0}  # a wrong guess costs a pass
+    deals = {name: piles.Deal.of(math.ceil(size), pile_bytes) for name, size in sizes.items()}
     work = [(source, path) for source in plan.sources for path in found[source]]
     counted = Mix.of(plan.sources)
     seen = np.zeros(len(plan.removals), bool)
-    dealt: dict[str, list[piles.Dealt]] = {split: [] for split in SPLITS}
+    dealt: dict[str, list[piles.Dealt]] = {name: [] for name in deals}
     made = Parallel(n_jobs=threads, return_as="generator")(
-        delayed(_deal)(path, source, plan, epochs, deals, scratch / f"table-{number:06d}")
+        delayed(deal)(path, source, plan, epochs, deals, scratch / f"table-{number:06d}")
         for number, (source, path) in enumerate(work)
     )
     with Progress("deal", total=len(work), unit="tables") as progress:
         for table in made:
             _count(counted, table)
             seen[table.found] = True
-            for split, file in table.dealt.items():
-                dealt[split].append(file)
+            for name, file in table.dealt.items():
+                dealt[name].append(file)
             progress.add(1)
     _check(plan, counted, seen)
-    for split in SPLITS:
-        _write(split, dealt[split], deals[split], output / f"{split}.parquet", counted, threads)
+    for name, files in dealt.items():
+        _write(name, files, deals[name], output / f"{name}.parquet", counted, threads)
     shutil.rmtree(scratch)
     return counted
 
 
-def _count(counted: Mix, table: _Table) -> None:
+def _count(counted: Mix, table: Table) -> None:
     """Add a table's counts to its source's."""
     for split, amount in table.splits.items():
         counted.splits[split][table.source].add(amount.bytes, amount.documents)
@@ -164,93 +151,21 @@ def _check(plan: Plan, counted: Mix, seen: NDArray[np.bool_]) -> None:
         )
 
 
-def copies(plan: Plan, key: bytes, epochs: float) -> int:
-    """How many times the train split holds a document: floor(epochs), or one more by a hash of seed and key."""
-    whole = math.floor(epochs)
-    return whole + (fraction(hashed(plan.seed, "epoch", key)) < epochs - whole)
-
-
-def _deal(
-    path: Path, source: str, plan: Plan, epochs: Epochs, deals: Mapping[str, piles.Deal], scratch: Path
-) -> _Table:
-    """Deal one table's documents, as often as they stand in their split, to files named after `scratch`."""
-    dealers = {split: piles.Dealer(scratch.with_name(f"{scratch.name}-{split}"), deals[split]) for split in SPLITS}
-    table = _Table(source, {split: Amount() for split in SPLITS}, Amount(), Ledger(), np.empty(0, np.int64), {})
-    met = [table.found]
-    with dealers["train"], dealers["validation"], dealers["test"]:
-        for batch in judge(path, source, plan):
-            met.append(batch.found)
-            rows = _enter(batch, table, plan, epochs)
-            for split, (numbers, places) in rows.items():
-                for part in _pieces(batch, numbers, places, deals[split].pile_bytes):
-                    dealers[split].add(part)
-    table.found = np.concatenate(met)
-    table.dealt = {split: dealer.dealt for split, dealer in dealers.items()}
-    return table
-
-
-def _enter(batch: Judged, table: _Table, plan: Plan, epochs: Epochs) -> dict[str, tuple[list[int], list[bytes]]]:
-    """Count a batch; for each split the row of every copy that enters it, and the copy's place."""
-    rows: dict[str, tuple[list[int], list[bytes]]] = {split: ([], []) for split in SPLITS}
-    source, order = table.source, plan.sources.index(table.source)
-    capped = plan.cap(source) is not None
-    for row, (name, key, entered, size, split, reason) in enumerate(
-        zip(batch.ids, batch.keys, batch.entered.tolist(), batch.size.tolist(), batch.split, batch.reason, strict=True)
-    ):
-        number = 1 if split != "train" else copies(plan, key, epochs.epochs[source])
-        if not reason and split == "train":
-            if capped and interval(plan.seed, key) >= epochs.intervals[source]:
-                reason = CAP
-            elif not number:
-                reason = WEIGHT
-        if reason:
-            table.ledger.remove(entered, reason)
-            continue
-        table.ledger.keep(entered, size)
-        table.splits[split].add(size)
-        numbers, places = rows[split]
-        numbers += [row] * number
-        if split == "train":
-            table.effective.add(size * number, number)
-            places += [hashed(plan.seed, "shuffle", name.encode(), copy.to_bytes(4, "big")) for copy in range(number)]
-        else:
-            places.append(_holdout_place(order, len(plan.sources), name))
-    return rows
-
-
-def _holdout_place(order: int, sources: int, name: str) -> bytes:
-    """Source by source, and within one by a hash of the id that knows no seed: every corpus has the same holdout."""
-    digest = int.from_bytes(hashed(0, "holdout", name.encode()), "big")
-    return (((order << 128) + digest) // sources).to_bytes(16, "big")
-
-
-def _pieces(batch: Judged, numbers: list[int], places: list[bytes], most: int) -> Iterator[pa.RecordBatch]:
-    """The rows with these numbers, each with its place, in batches of about `most` bytes however often rows repeat."""
-    ends = np.cumsum(batch.size[numbers])
-    start = 0
-    while start < len(numbers):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + most, "right")))
-        rows = batch.rows.take(pa.array(numbers[start:stop], pa.int64()))
-        yield pa.record_batch([*rows.columns, pa.array(places[start:stop], pa.binary(16))], schema=piles.SCHEMA)
-        start = stop
-
-
-def _write(split: str, dealt: list[piles.Dealt], deal: piles.Deal, path: Path, counted: Mix, threads: int) -> None:
-    """Sort the piles of a split, each in a process, and write them one behind the other."""
+def _write(name: str, dealt: list[piles.Dealt], deal: piles.Deal, path: Path, counted: Mix, threads: int) -> None:
+    """Sort the piles of an output, each in a process, and write them one behind the other."""
     found = piles.collect(dealt)
     sorted_piles = Parallel(n_jobs=threads, return_as="generator", pre_dispatch="2 * n_jobs")(
-        delayed(piles.sort)(pile, deal, dealt[0].path.with_name(f"{split}-{number:03d}"))
+        delayed(piles.sort)(pile, deal, path.parent / ".piles" / f"{name}-{number:03d}")
         for number, pile in enumerate(found)
     )
     with (
-        documents.Writer(path) as writer,
-        Progress(f"shuffle {split}", total=sum(pile.bytes for pile in found), unit="B") as progress,
+        documents.Writer(path, SCHEMAS[name]) as writer,
+        Progress(f"sort {name}", total=sum(pile.bytes for pile in found), unit="B") as progress,
     ):
         for pile, files in zip(found, sorted_piles, strict=True):
             for batch in (batch for file in files for batch in piles.read(file)):
                 writer.write_batch(batch)
-                if split == "train" and len(counted.sample) < SAMPLE:
+                if name == "train" and len(counted.sample) < SAMPLE:
                     counted.sample += _shown(batch.slice(0, SAMPLE - len(counted.sample)))
             progress.add(pile.bytes)
 

@@ -1,13 +1,15 @@
-"""The shuffle: a radix sort of documents by place, on disk, as The Pile and SlimPajama shuffle through piles.
+"""The shuffle: a radix sort of rows by place, on disk, as The Pile and SlimPajama shuffle through piles.
 
-Documents are dealt by the first bits of their places to at most `MOST_PILES` piles, and one pile at a time is sorted
-in memory; a pile that is still too large is dealt again by the next bits. A process that deals has one file open: its
-record batches belong to one pile each, and a pile is the batches of that number in the files of all processes. So
-neither open files nor memory grow with the corpus: a process holds about two piles.
+Rows (documents, or what is said of them) have a column `place` of 16 bytes. They are dealt by the first bits of their
+places to at most `MOST_PILES` piles, and one pile at a time is sorted in memory; a pile that is still too large is
+dealt again by the next bits. A process that deals has one file open for each output: a record batch in it belongs to
+one pile, and a pile is the batches of its number in the files of all processes. So neither open files nor memory grow
+with the corpus: a process holds about two piles.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from pileline import documents
 
 PILE_BYTES = 64_000_000
 MOST_PILES = 256
-SCHEMA = documents.SCHEMA.append(pa.field("place", pa.binary(16), nullable=False))
+PLACE = pa.field("place", pa.binary(16), nullable=False)
 _PLACE_BITS = 64  # of a place's 128 that dealing looks at; sorting looks at all
 
 
@@ -52,22 +54,22 @@ class Deal:
 
 @dataclass
 class Dealt:
-    """A file of dealt documents: of each of its record batches the pile, the number of documents, their bytes."""
+    """A file of dealt rows: of each of its record batches the pile, the number of rows, their bytes."""
 
     path: Path
     batches: list[tuple[int, int, int]]
 
 
 class Dealer:
-    """Deals batches of `SCHEMA` to the file at `path`; use as a context manager, then read `dealt`."""
+    """Deals batches of a schema to the file at `path`; use as a context manager, then read `dealt`."""
 
-    def __init__(self, path: Path, deal: Deal) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, deal: Deal) -> None:
         self.dealt = Dealt(path, [])
         self._deal = deal
         self._waiting: list[pa.RecordBatch] = []
         self._bytes = 0
         options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-        self._file = pa.ipc.new_file(path, SCHEMA, options=options)
+        self._file = pa.ipc.new_file(path, schema, options=options)
 
     def __enter__(self) -> Dealer:
         return self
@@ -78,9 +80,9 @@ class Dealer:
         self._file.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Deal a batch's documents."""
+        """Deal a batch's rows."""
         self._waiting.append(batch)
-        self._bytes += int(documents.text_bytes(batch).sum())
+        self._bytes += batch.nbytes
         if self._bytes >= self._deal.pile_bytes // 2:
             self._flush()
 
@@ -99,7 +101,7 @@ class Dealer:
         for pile, parts in sorted(pieces.items()):
             for piece in pa.Table.from_batches(parts).combine_chunks().to_batches():
                 self._file.write_batch(piece)
-                self.dealt.batches.append((pile, piece.num_rows, int(documents.text_bytes(piece).sum())))
+                self.dealt.batches.append((pile, piece.num_rows, piece.nbytes))
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Pile:
     """Where a pile's record batches lie: files, and the numbers of the batches in each."""
 
     parts: tuple[tuple[Path, tuple[int, ...]], ...]
-    documents: int
+    rows: int
     bytes: int
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -119,7 +121,7 @@ class Pile:
 
 
 def collect(dealt: list[Dealt]) -> list[Pile]:
-    """The piles of several files, in the order of places; those without a document are left out."""
+    """The piles of several files, in the order of places; those without a row are left out."""
     found: dict[int, dict[Path, list[int]]] = defaultdict(lambda: defaultdict(list))
     rows: dict[int, int] = defaultdict(int)
     sizes: dict[int, int] = defaultdict(int)
@@ -135,13 +137,15 @@ def collect(dealt: list[Dealt]) -> list[Pile]:
 
 
 def sort(pile: Pile, deal: Deal, output: Path) -> list[Path]:
-    """Sort a pile that was dealt by `deal`; the files that hold its documents in order, named after `output`."""
+    """Sort a pile that was dealt by `deal`; the files that hold its rows in order, named after `output`."""
     skip = deal.skip + deal.bits
-    if pile.bytes > 2 * deal.pile_bytes and pile.documents > 1 and skip < _PLACE_BITS:
+    if pile.bytes > 2 * deal.pile_bytes and pile.rows > 1 and skip < _PLACE_BITS:
         finer = Deal.of(pile.bytes, deal.pile_bytes, skip)
         path = output.with_name(f"{output.name}-dealt")
-        with Dealer(path, finer) as dealer:
-            for batch in pile.batches():
+        batches = pile.batches()
+        first = next(batches)
+        with Dealer(path, first.schema, finer) as dealer:
+            for batch in itertools.chain([first], batches):
                 dealer.add(batch)
         sorted_piles = [
             file
@@ -150,8 +154,8 @@ def sort(pile: Pile, deal: Deal, output: Path) -> list[Path]:
         ]
         path.unlink()
         return sorted_piles
-    table = pa.Table.from_batches(list(pile.batches()), SCHEMA)
-    with pa.ipc.new_file(output, SCHEMA) as file:
+    table = pa.Table.from_batches(list(pile.batches()))
+    with pa.ipc.new_file(output, table.schema) as file:
         file.write_table(table.sort_by("place"), max_chunksize=documents.BATCH_DOCUMENTS)
     return [output]
 

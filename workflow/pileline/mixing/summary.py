@@ -37,11 +37,14 @@ def table(plan: Plan, supply: Mapping[str, Supply], epochs: Epochs, counted: Mix
     ]
 
 
-def metrics(corpus: str, plan: Plan, supply: Mapping[str, Supply], epochs: Epochs, counted: Mix) -> dict[str, Any]:
+def metrics(
+    corpus: str, recipe: str, plan: Plan, supply: Mapping[str, Supply], epochs: Epochs, counted: Mix
+) -> dict[str, Any]:
     """The stage's metrics, for the manifest."""
     train = counted.effective.values()
     return {
         "corpus": corpus,
+        "recipe": recipe,
         "mixing": dict(plan.mixing),
         "warnings": epochs.warnings,
         "table": table(plan, supply, epochs, counted),
