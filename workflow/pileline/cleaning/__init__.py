@@ -1,14 +1,16 @@
 """Cleaning: a recipe, an ordered list of filters, decides for every document whether it stays, and as what.
 
 `build` makes the steps of a recipe from its settings, `clean` runs them over a source's documents and keeps the
-books; `FILTERS` lists the filters there are.
+books; `FILTERS` lists the filters there are. One's own filter is a function that returns a text or a `Removal`.
 """
 
-from pileline.cleaning.filters import FILTERS, CleaningError, Filter, Step, build
-from pileline.cleaning.recipe import KEPT, REMOVED, Cleaned, characters, clean
-from pileline.cleaning.removal import Removal
+from pileline.cleaning.filters import FILTERS, Filter, Step, build
+from pileline.cleaning.lengths import EDGES
+from pileline.cleaning.recipe import KEPT, REMOVED, Cleaned, clean
+from pileline.cleaning.removal import CleaningError, Removal
 
 __all__ = [
+    "EDGES",
     "FILTERS",
     "KEPT",
     "REMOVED",
@@ -18,6 +20,5 @@ __all__ = [
     "Removal",
     "Step",
     "build",
-    "characters",
     "clean",
 ]

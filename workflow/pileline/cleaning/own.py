@@ -1,0 +1,75 @@
+"""A user's own filter: a recipe names it as `module:function`, with the function's settings.
+
+The module is a file beside config.yaml (or any package that is installed). The function takes a text, and its settings
+by name. It returns the text to keep, rewritten or not; True to keep it as it is; False or None to remove the document,
+for the function's name; or a `cleaning.Removal`, for the reason given there. Anything else, and an exception, stops
+the stage with the document's id, so that a mistake in a filter costs no text.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pileline.cleaning.removal import CleaningError, Removal
+
+
+class Own:
+    """A filter made of a function."""
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        """Import the function; raises `CleaningError` if there is none, or it does not take the settings."""
+        self.name = name
+        self._settings = settings
+        self._function = _function(name)
+        try:
+            inspect.signature(self._function).bind("", **settings)
+        except TypeError as error:
+            raise CleaningError(f"filter {name}: its function does not take these settings ({error})") from None
+        except ValueError:  # a function of C, whose settings cannot be known before it is called
+            pass
+
+    def apply(self, text: str) -> str | Removal:
+        try:
+            outcome = self._function(text, **self._settings)
+        except Exception as error:
+            raise CleaningError(f"filter {self.name} raised {type(error).__name__}: {error}") from error
+        if outcome is True:
+            return text
+        if outcome is False or outcome is None:
+            return Removal(self._function.__name__)
+        if isinstance(outcome, str):
+            return outcome.encode("utf-8", "replace").decode()  # a lone surrogate cannot be stored
+        if isinstance(outcome, Removal):
+            return outcome
+        raise CleaningError(
+            f"filter {self.name} returned {outcome!r:.100}; a filter returns a text, True or False, or cleaning.Removal"
+        )
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise CleaningError(f"'{name}' is no filter; one's own is named as module:function")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise CleaningError(
+            f"filter {name}: module {module_name} cannot be imported ({error}); put {module_name}.py beside config.yaml"
+        ) from error
+    except Exception as error:
+        raise CleaningError(f"filter {name}: importing {module_name} raised {type(error).__name__}: {error}") from error
+    function = getattr(module, attribute, None)
+    if function is None:
+        raise CleaningError(f"filter {name}: {module.__file__} has no '{attribute}'")
+    if not callable(function):
+        raise CleaningError(
+            f"filter {name}: '{attribute}' of {module.__file__} is a {type(function).__name__}, no function"
+        )
+    return function  # type: ignore[no-any-return]
