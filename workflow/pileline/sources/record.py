@@ -67,6 +67,14 @@ def found(text: str, metadata: dict[str, Any] | None = None) -> Record:
     return Record(text, size, metadata or {})
 
 
+def found_bytes(data: bytes, reading: Reading, metadata: dict[str, Any] | None = None) -> Record:
+    """The record of a text that stands as bytes in the encoding of the settings."""
+    try:
+        return found(data.decode(reading.encoding), metadata)
+    except UnicodeDecodeError:
+        return unread(data, UNDECODABLE)
+
+
 def unread(data: bytes | int, reason: str) -> Record:
     """The record that stands for these bytes (or so many), which are no text."""
     return Record("", data if isinstance(data, int) else len(data), {}, reason)

@@ -6,6 +6,9 @@ A format gives records, one a text, in the member's order:
     lines               one text a line
     jsonl               one JSON object a line, its text in a field
     json_records        a JSON list of objects, or an object of objects, the text of each in a field
+    csv, tsv            one text a row, in a column; fields may hold line ends where they are quoted
+    parquet, arrow      one text a row, in a column; Arrow's files and streams
+    html                one text, the page as it is seen
     yaml_conversations  ChatterBot's YAML: a member's conversations are one text, a turn a line, blank lines between
     rated_snippets      lines of id, rating and sentence, parted by tabs; the sentences of a review ("7_1", "7_2", ...)
                         are one text, joined by blanks
@@ -22,9 +25,12 @@ from typing import IO
 
 from pileline.sources.extractors import EXTRACTORS
 from pileline.sources.formats.conversations import YAML_CONVERSATIONS
+from pileline.sources.formats.delimited import CSV, TSV
+from pileline.sources.formats.html import HTML
 from pileline.sources.formats.objects import JSON_RECORDS, JSONL
 from pileline.sources.formats.plain import LINES, TEXT
 from pileline.sources.formats.snippets import RATED_SNIPPETS
+from pileline.sources.formats.tables import ARROW, PARQUET
 from pileline.sources.reading import Reading
 from pileline.sources.record import MALFORMED, MISSING, NUL, TOO_LONG, UNDECODABLE, UNREADABLE, Format, Record
 
@@ -46,6 +52,11 @@ FORMATS: dict[str, Format] = {
     "lines": LINES,
     "jsonl": JSONL,
     "json_records": JSON_RECORDS,
+    "csv": CSV,
+    "tsv": TSV,
+    "parquet": PARQUET,
+    "arrow": ARROW,
+    "html": HTML,
     "yaml_conversations": YAML_CONVERSATIONS,
     "rated_snippets": RATED_SNIPPETS,
     **EXTRACTORS,

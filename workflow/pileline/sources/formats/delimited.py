@@ -1,0 +1,107 @@
+"""Tables as text (csv, tsv): a record a row, its text in a column. Fields may hold line ends where they are quoted.
+
+Read as RFC 4180 says and no looser: a quote that is never closed is noticed where the file, or `member_mb`, ends,
+instead of hiding the rest of the file in one field.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import IO
+
+from pileline.sources.errors import SourceError
+from pileline.sources.formats.fields import object_record
+from pileline.sources.reading import FIELDS, Reading
+from pileline.sources.record import MALFORMED, TOO_LONG, Format, Record, is_utf8, unread
+from pileline.sources.streams import MEGABYTE
+
+_BLOCK = MEGABYTE
+
+
+def read_delimited(stream: IO[bytes], reading: Reading, place: str) -> Iterator[Record]:
+    encoding = "utf-8-sig" if is_utf8(reading) else reading.encoding
+    decoded = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")  # type: ignore[type-var]
+    try:
+        yield from _rows(decoded, replace(reading, where=_written(reading)), place)
+    except UnicodeError as error:  # only of encodings of more than one byte a character
+        raise SourceError(f"{place}: is not in encoding {reading.encoding} ({error}); mend `encoding`") from error
+    finally:
+        decoded.detach()
+
+
+def _written(reading: Reading) -> dict[str, tuple[str, ...]]:
+    """`where`, with its values as they stand in a text."""
+    return {name: tuple("" if value is None else str(value) for value in some) for name, some in reading.where.items()}
+
+
+class _Lines(Iterator[str]):
+    """The lines of a text, none longer than `most` characters; `size` counts their bytes until it is set back."""
+
+    def __init__(self, text: io.TextIOWrapper, most: int) -> None:
+        self._text, self._most, self.size = text, most, 0
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._most)
+        self._count(line)
+        if not line:
+            raise StopIteration
+        if len(line) == self._most:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._text.readline(_BLOCK)
+                self._count(line)
+            raise csv.Error("field larger than field limit")  # as the reader says of a field in several lines
+        return line
+
+    def _count(self, line: str) -> None:
+        self.size += len(line.encode("utf-8", "surrogateescape"))
+
+
+def _rows(text: io.TextIOWrapper, reading: Reading, place: str) -> Iterator[Record]:
+    most, quote, header = reading.member_mb * MEGABYTE, reading.options["quote"], reading.options["header"]
+    csv.field_size_limit(most)
+    lines = _Lines(text, most)
+    rows = csv.reader(
+        lines,
+        delimiter=reading.options["delimiter"],
+        quotechar=quote,
+        quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    names = None if header is True else list(header)
+    if names:
+        _check(names, reading, place)
+    while True:
+        lines.size = 0
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield unread(lines.size, TOO_LONG if "field limit" in str(error) else MALFORMED)
+            continue
+        if names is None:
+            names = row
+            _check(names, reading, place)
+        elif row:  # an empty line is no record
+            fits = len(row) == len(names)
+            value = dict(zip(names, row, strict=False))
+            yield object_record(value, reading, lines.size) if fits else unread(lines.size, MALFORMED)
+
+
+def _check(names: list[str], reading: Reading, place: str) -> None:
+    counts = Counter(names)
+    for name in (reading.text, *reading.metadata, *reading.where):
+        if counts[name] != 1:
+            what = "more than one column" if counts[name] else "no column"
+            raise SourceError(
+                f"{place}: has {what} '{name}'; its first line names: {', '.join(names)[:500]}. Mend `text`, "
+                "`metadata` or `where` in the source's `read` block, or give the columns' names as `header`"
+            )
+
+
+CSV = Format(read_delimited, FIELDS | {"delimiter": ",", "quote": '"', "header": True})
+TSV = Format(read_delimited, FIELDS | {"delimiter": "\t", "quote": None, "header": True})
