@@ -16,7 +16,7 @@ from typing import IO
 from pileline.sources.reading import Reading
 from pileline.sources.record import MALFORMED, Format, Record, found, lines, unread
 
-_SOURCE = re.compile(r"[ \t]*\[(?:1913 Webster|Webster 1913|WordNet|PJC|Century Dict|RP\b|AS\b|MW|RH\b)[^]]*\]")
+_SOURCE = re.compile(r"[ \t]*\[(?:1913 Webster|Webster 1913|WordNet \d|PJC|Century Dict|Webster Suppl)[^]]*\]")
 _REFERENCE = re.compile(r"\{([^{}]*)\}")
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand, in WordNet
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import zlib
 
 from pileline.sources.reading import Reading
-from pileline.sources.record import MALFORMED, MEGABYTE, TOO_LONG, Record, unread
+from pileline.sources.record import MALFORMED, TOO_LONG, Record, unread
+from pileline.sources.streams import MEGABYTE
 
 
-def inflate(data: bytes, reading: Reading) -> tuple[bytes | Record, bytes]:
-    """The first stream's contents and what follows it; if it cannot be read, the record that stands for all of it."""
+def inflate(data: bytes, reading: Reading, header: int = 0) -> tuple[bytes | Record, bytes]:
+    """The contents of the first stream, after a header of so many bytes, and what follows it.
+
+    If it cannot be read, instead of the contents the record that stands for all of `data`, and nothing follows.
+    """
     unpacker = zlib.decompressobj()
     try:
-        contents = unpacker.decompress(data, reading.member_mb * MEGABYTE)
+        contents = unpacker.decompress(data[header:], reading.member_mb * MEGABYTE)
     except zlib.error:
         return unread(data, MALFORMED), b""
     if not unpacker.eof:

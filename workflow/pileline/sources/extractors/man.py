@@ -27,6 +27,7 @@ _OTHERS = {"-": "-", "e": "\\", "\\": "\\", " ": " ", "~": " ", "0": " ", "'": "
 _FONTS = {"B": " ", "I": " ", "SM": " ", "SB": " "} | dict.fromkeys(("BR", "BI", "IB", "IR", "RB", "RI"), "")
 _BREAKS = ("PP", "P", "LP", "HP", "SH", "SS", "TP", "TQ", "IP", "sp", "RS", "RE", "nf", "fi", "EX", "EE", "br", "ce")
 _ENDS = {"de": "..", "ig": "..", "am": "..", "TS": ".TE", "EQ": ".EN", "PS": ".PE"}  # what is passed over, to where
+_CONTINUED = re.compile(r"(?<!\\)((?:\\\\)*)\\\n")  # a line that goes on in the next
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|(\S+)')
 
 
@@ -50,7 +51,7 @@ class _Page:
         self.verbatim = self.tag = False  # within an example; the next line is the label of an item
         self.until = ""  # passed over to this line
         self.depth = 0  # of braces under a condition
-        for line in text.replace("\\\n", "").splitlines():
+        for line in _CONTINUED.sub(r"\1", text).splitlines():
             self._line(line)
 
     def plain(self) -> str:

@@ -25,7 +25,7 @@ def read_r_data(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record]
         yield unread(data, TOO_LONG)
         return
     while data:
-        block, data = inflate(data[4:], reading)
+        block, data = inflate(data, reading, header=4)
         if isinstance(block, Record):
             yield block
         else:

@@ -25,19 +25,13 @@ _EXPLICIT = re.compile(r"(\s*)\.\.(?:\s+(.*))?$")
 _FOOTNOTE = re.compile(r"\[[#*\w]+\]\s")
 _RULE = re.compile(r"\s*([=\-~^\"'*+#`:.<>_])\1{2,}[=\-~^\"'*+#`:.<>_+ ]*$|\s*\+[-=+]{3,}\+\s*$")
 _OPTION = re.compile(r"\s+:[\w-]+:(?:\s|$)")
-_INLINE = (
-    (re.compile(r":pep:`(\d+)[^`]*`"), r"PEP \1"),
-    (re.compile(r":rfc:`(\d+)[^`]*`"), r"RFC \1"),
-    (re.compile(r":[\w:+-]+:`~(?:[^`]*\.)?([^`.]+)`"), r"\1"),  # a role that shows the last name
-    (re.compile(r":[\w:+-]+:`!?([^`<]*?)\s*<[^`>]*>`"), r"\1"),  # a role with a text of its own
-    (re.compile(r":[\w:+-]+:`[!.]?([^`]*)`"), r"\1"),
-    (re.compile(r"``(.+?)``"), r"\1"),
-    (re.compile(r"`([^`<]+?)\s*<[^`>]*>`__?"), r"\1"),  # a link
-    (re.compile(r"`([^`]+)`(?:__?)?"), r"\1"),
-    (re.compile(r"(?<![\w*\\])\*\*(\S(?:[^*]*\S)?)\*\*(?![\w*])"), r"\1"),
-    (re.compile(r"(?<![\w*\\])\*(\S(?:[^*]*[^\s\\])?)\*(?![\w*])"), r"\1"),
-    (re.compile(r"\\([*`_|\\]|\s)"), r"\1"),
+_INLINE = re.compile(
+    r"``(?P<code>.+?)``(?!`)|:(?P<role>[\w:+-]+):`(?P<content>[^`]*)`|`(?P<link>[^`]+)`(?:__?)?"
+    r"|(?<![\w*])\*\*(?P<strong>\S(?:.*?\S)??)\*\*(?![\w*])|(?<![\w*])\*(?P<emphasis>\S(?:[^*]*\S)?)\*(?![\w*])"
+    r"|\\(?P<escaped>.)",
+    re.DOTALL,
 )
+_TITLE = re.compile(r"(.*?)\s*<[^<>]*>$", re.DOTALL)  # "text <target>"
 
 
 def read_rst(stream: IO[bytes], reading: Reading, place: str) -> Iterator[Record]:
@@ -50,10 +44,24 @@ def plain(text: str) -> str:
     paragraphs: list[str] = []
     for is_code, lines in _blocks(text):
         paragraph = "\n".join(lines)
-        for pattern, shown in () if is_code or lines[0].lstrip().startswith(">>>") else _INLINE:
-            paragraph = pattern.sub(shown, paragraph)
-        paragraphs.append(paragraph)
+        is_code = is_code or lines[0].lstrip().startswith(">>>")
+        paragraphs.append(paragraph if is_code else _INLINE.sub(_shown, paragraph))
     return "\n\n".join(filter(str.strip, paragraphs))
+
+
+def _shown(markup: re.Match[str]) -> str:
+    """The text that a piece of inline markup shows."""
+    if markup["escaped"] is not None:
+        return "" if markup["escaped"].isspace() else markup["escaped"]
+    if markup["role"] is None:
+        text = markup["code"] or markup["strong"] or markup["emphasis"]
+        return text or _TITLE.sub(r"\1", markup["link"])
+    content = markup["content"]
+    if markup["role"] in ("pep", "rfc"):
+        return f"{markup['role'].upper()} {content.partition('#')[0]}"
+    if content.startswith("~"):  # the last name of a dotted one
+        return content.rpartition(".")[2].lstrip("~")
+    return _TITLE.sub(r"\1", content.lstrip("!."))
 
 
 def _blocks(text: str) -> Iterator[tuple[bool, list[str]]]:
