@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def test_own_files_are_dealt_to_parts_too(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_long_list_of_fetched_files_keeps_the_manifest_small(
     web: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pileline.sources.download.LISTED", 3)
+    monkeypatch.setattr(sys.modules["pileline.sources.download"], "LISTED", 3)
     get({"http": f"{web.url}/train/{{00..04}}.jsonl.zst"}, tmp_path)
     found = manifest.read(tmp_path / "raw/1-of-1")
     assert (found.metrics["files"], set(found.files)) == ([], {"files.jsonl"})
@@ -221,13 +222,10 @@ def test_a_dropped_connection_goes_on_where_it_ended(web: Files, tmp_path: Path)
 def test_a_busy_server_says_when_to_come_again(web: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(transfers.time, "sleep", waits.append)
-    web.faults, web.headers = {"/train/00.jsonl.zst": [429, 503]}, {"Retry-After": "0.01"}
-    get({"http": f"{web.url}/train/00.jsonl.zst"}, tmp_path)
-    web.faults, web.headers = {"/train/01.jsonl.zst": [429]}, {"Retry-After": "3"}
-    (tmp_path / "raw/1-of-1").mkdir(exist_ok=True)
-    origin = {"http": f"{web.url}/train/01.jsonl.zst"}
-    sources.download("words", origin, tmp_path / "cache", tmp_path / "raw/1-of-1", patience=Patience())
-    assert waits == [0.01, 0.02, 3.0]
+    web.faults, web.headers = {"/train/00.jsonl.zst": [429, 503]}, {"Retry-After": "3"}
+    origin = {"http": f"{web.url}/train/00.jsonl.zst"}
+    sources.download("words", origin, tmp_path / "cache", tmp_path, patience=Patience(first_wait=0.01))
+    assert waits == [3.0, 3.0]
 
 
 @given(
@@ -240,14 +238,17 @@ def test_whatever_the_network_does_the_file_is_whole_or_refused(
     folder = tmp_path_factory.mktemp("faults")
     happening: list[Any] = [fault if fault in (429, 500, 503) else ("drop", fault) for fault in faults]
     with serve(Files({"/f": content}, {"/f": happening})) as files:
+        refused = ""
         try:
             metrics = get({"http": files.url + "/f"}, folder)
         except SourceError as error:
-            assert "given up after" in str(error)
-            assert len(faults) >= SOON.attempts
-        else:
-            assert (folder / "raw/1-of-1/f").read_bytes() == content
-            assert metrics["files"][0]["sha256"] == sha256(content)
+            refused = str(error)
+    if refused:
+        assert "given up after" in refused
+        assert len(faults) >= SOON.attempts
+    else:
+        assert (folder / "raw/1-of-1/f").read_bytes() == content
+        assert metrics["files"][0]["sha256"] == sha256(content)
 
 
 def test_an_unpinned_file_is_fetched_once_and_its_damage_noticed(web: Files, tmp_path: Path) -> None:
