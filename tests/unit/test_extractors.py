@@ -191,6 +191,12 @@ def test_a_mail_whose_charset_is_wrong_is_still_text(charset: str) -> None:
     assert texts(head + "café".encode("latin-1"), format="mail") == ["café"]
 
 
+@pytest.mark.parametrize("kind", ["text/html", "text/plain"])  # much mail of HTML does not say so
+def test_a_mail_of_html_is_what_the_page_shows(kind: str) -> None:
+    page = "\n<HTML><style>p {}</style><body><p>Buy &amp; save</p><p>now</p></body></HTML>"
+    assert texts(f"Content-Type: {kind}\n\n{page}", format="mail") == ["Buy & save\n\nnow"]
+
+
 def test_a_mail_without_a_text_is_counted() -> None:
     data = b"Content-Type: image/png\n\nabc"
     assert [record[1:] for record in read(data, format="mail")] == [(len(data), {}, MISSING)]

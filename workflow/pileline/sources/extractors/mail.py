@@ -1,8 +1,8 @@
 """The body of a mail message, a file each (RFC 5322 and MIME): one text a member.
 
-Headers and attachments are left out; of parts that say the same the plain one is taken. The subject is kept as
-metadata. A charset that the message names wrongly, or not at all, falls back on the source's `encoding`, then on
-Latin-1, in which any bytes are text: mail of the past is full of it.
+Headers and attachments are left out. Plain parts are taken where there are any, else what pages of HTML show. The
+subject is kept as metadata. A charset that the message names wrongly, or not at all, falls back on the source's
+`encoding`, then on Latin-1, in which any bytes are text: mail of the past is full of it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from email.message import Message
 from typing import IO
 
+from resiliparse.extract.html2text import extract_plain_text
+
 from pileline.sources.reading import Reading
 from pileline.sources.record import MISSING, TOO_LONG, Format, Record, found, unread, whole
 
+_PAGE = re.compile(r"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)  # HTML that the message calls plain
 _ENVELOPE = re.compile(rb"^From [^\n]*\n")  # the line of a mailbox before the message
 
 
@@ -27,10 +30,21 @@ def read_mail(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record]:
         yield unread(data, TOO_LONG)
         return
     message = email.message_from_bytes(_ENVELOPE.sub(b"", data))
-    bodies = [part for part in message.walk() if part.get_content_type() == "text/plain" and not _attached(part)]
-    texts = [_text(part, reading) for part in bodies]
-    text = "\n\n".join(filter(None, (text.replace("\r\n", "\n").strip() for text in texts)))
+    text = _body(message, "text/plain", reading) or _body(message, "text/html", reading)
     yield found(text, _subject(message)) if text else unread(data, MISSING)
+
+
+def _body(message: Message, kind: str, reading: Reading) -> str:
+    """The parts of that kind, blank lines between."""
+    parts = [part for part in message.walk() if part.get_content_type() == kind and not _attached(part)]
+    texts = [_text(part, reading).replace("\r\n", "\n") for part in parts]
+    shown = [_visible(text) if kind == "text/html" or _PAGE.match(text) else text for text in texts]
+    return "\n\n".join(filter(None, map(str.strip, shown)))
+
+
+def _visible(page: str) -> str:
+    """The text of a page of HTML."""
+    return str(extract_plain_text(page, preserve_formatting=True, skip_elements=["script", "style"]))
 
 
 def _attached(part: Message) -> bool:
