@@ -18,51 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import manifest, sources
-from pileline.sources import GAPS, Extracted, Reading, SourceError, archives, streams
+from pileline.sources import GAPS, Reading, SourceError, archives, streams
 from pileline.sources.patterns import Patterns, matches
 
-
-def tar(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def read(folder: Path, name: str, data: bytes, **reading: Any) -> list[Extracted]:
-    """The documents of one downloaded file, as the cleaning stage sees them."""
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_bytes(data)
-    return list(sources.extract(packaged(folder, name), Reading.from_dict(reading)))
-
-
-def packaged(folder: Path, *names: str) -> sources.Raw:
-    """Files of a package in `folder`, as if downloaded."""
-    files = [
-        {"number": number, "path": str(folder / name), **manifest.describe(folder / name)}
-        for number, name in enumerate(names)
-    ]
-    return sources.Raw("s", "pypi", files, True, folder)
-
-
-def texts(documents: list[Extracted]) -> list[str]:
-    return [item.text for item in documents if item.reason is None]
-
-
-def reasons(documents: list[Extracted]) -> list[tuple[str | None, int]]:
-    return [(item.reason, item.size) for item in documents if item.reason is not None]
-
+from tests.unit.files_to_read import packaged, read, reasons, tar, texts, zipped
 
 # ------------------------------------------------------------------------------------------------ patterns
 

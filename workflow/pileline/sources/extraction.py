@@ -22,10 +22,10 @@ from pileline.sources.errors import SourceError
 from pileline.sources.formats import records
 from pileline.sources.patterns import is_archive
 from pileline.sources.reading import Reading
-from pileline.sources.record import PASSED_OVER, Record, unread
+from pileline.sources.record import MALFORMED, PASSED_OVER, Record, unread
 from pileline.sources.splitting import split
 
-EMPTY = "empty"  # a text without any character but white space
+EMPTY = "empty"  # a text without any character but white space, or a member without any record
 GAPS = "white space at cuts"  # what `splitting.split` leaves out: bytes without a document
 BLOCK = 256  # documents dealt to a part at once
 
@@ -112,9 +112,15 @@ class Extraction(Iterator[Extracted]):
         return f"{file['number']}/{path.name}" if self._shared[path.name] > 1 else path.name
 
     def _records(self, member: Member, name: str) -> Iterator[Record]:
+        """The member's records, at least one: a member that is not read, or has none, is counted too."""
         if member.stream is None:
-            return iter([unread(member.size, str(member.reason))])
-        return records(member.stream, self.reading, f"source {self.raw.source}, {name}")
+            yield unread(member.size, str(member.reason))
+            return
+        record = None
+        for record in records(member.stream, self.reading, f"source {self.raw.source}, {name}"):
+            yield record
+        if record is None:
+            yield unread(0, EMPTY)
 
     def _takes(self, what: str, block: int) -> bool:
         """Whether the next of these things is dealt to this part."""
@@ -140,7 +146,11 @@ def _check(path: Path, sha256: str, raw: Raw) -> None:
 
 def _documents(record: Record, most: int | None) -> Iterator[tuple[str, int, str, str | None]]:
     """Text, size, metadata and reason of each document that a record makes."""
-    metadata = _written(record.metadata) if record.metadata else "{}"
+    try:
+        metadata = _written(record.metadata) if record.metadata else "{}"
+    except RecursionError:
+        yield "", record.size, "{}", MALFORMED
+        return
     if record.reason is not None or not record.text or record.text.isspace():
         yield record.text, record.size, metadata, record.reason or EMPTY
         return
