@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pileline import documents, manifest, tokenizer
+from pileline import manifest, tokenizer
+from pileline.tokenizer import encode, learn, sample
+from pileline.tokenizer.settings import BLANK
 
 COMMON = ["the", "quick", "brown", "while", "été", "naïve", "这本书很好", "def", "return", "x1", "=", "42"]
 SYLLABLES = ["ba", "ko", "ri", "ten", "shu", "mel", "or", "ist"]
@@ -24,8 +27,8 @@ AWKWARD = [
     "\t\ttabs\t",
     "line\r\nline\n\n\n",
     "  two  blanks  ",
-    tokenizer.BLANK,
-    f"a{tokenizer.BLANK}b {tokenizer.BLANK}{tokenizer.BLANK} c",
+    BLANK,
+    f"a{BLANK}b {BLANK}{BLANK} c",
     "\u2585\ufffd\ufeff\u200b\u2028",
     "\u0301lone mark",
     "e\u0301 é",
@@ -33,6 +36,9 @@ AWKWARD = [
     "\U0010ffff\ue000\x7f\x1b[0m",
     f"{tokenizer.END} <unk> <0x41> <s>",
 ]
+
+
+SETTINGS = {kind: {"kind": kind, "vocabulary": 400} for kind in ("bpe", "unigram", "char")} | {"byte": {"kind": "byte"}}
 
 
 def make_texts(number: int, seed: int = 0) -> list[str]:
@@ -44,7 +50,7 @@ def make_texts(number: int, seed: int = 0) -> list[str]:
 @pytest.fixture(scope="module", params=tokenizer.KINDS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tokenizer.Tokenizer:
     path = tmp_path_factory.mktemp("tokenizer") / tokenizer.NAME
-    tokenizer.train(make_texts(200), {"kind": request.param, "vocabulary": 400}, 1, path)
+    tokenizer.train(make_texts(200), SETTINGS[request.param], 1, path)
     return tokenizer.Tokenizer(path.read_bytes())
 
 
@@ -77,27 +83,44 @@ def test_a_batch_is_its_texts_one_by_one(trained: tokenizer.Tokenizer, texts: li
     assert [tokens.tolist() for tokens in batch] == [trained.encode(text).tolist() for text in texts]
 
 
-@given(text=st.text(alphabet="ab  \n", max_size=200), size=st.integers(1, 30))
+@given(text=st.text(alphabet="ab \n", max_size=200), size=st.integers(1, 30))
 @settings(max_examples=200, deadline=None)
-def test_segments_lose_nothing_and_stay_short(text: str, size: int) -> None:
+def test_segments_lose_nothing_and_stay_short(trained: tokenizer.Tokenizer, text: str, size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer, "SEGMENT", size)
-        parts = list(tokenizer.segments(text))
+        patch.setattr(trained, "_segment", size)
+        parts = list(trained.segments(text))
     assert "".join(parts) == text
-    assert all(0 < len(part) <= size for part in parts)
+    assert all(len(part) <= size for part in parts)
 
 
-def test_a_long_text_encodes_as_if_it_were_not_cut(tmp_path: Path) -> None:
+@given(
+    text=st.lists(st.sampled_from([*COMMON, *RARE, " ", "\n", "👍", "\t"]), max_size=80).map("".join),
+    size=st.integers(8, 60),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_text_cut_in_segments_encodes_as_the_whole(trained: tokenizer.Tokenizer, text: str, size: int) -> None:
+    whole = trained.encode(text).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trained, "_segment", size)
+        borders = np.cumsum([len(part) for part in trained.segments(text)])[:-1]
+        inside = {pair for piece in trained.pieces for pair in map("".join, pairwise(piece.replace(BLANK, " ")))}
+        hard = [border for border in borders if text[border - 1 : border + 1] in inside]
+        assume(not hard)  # babababababababa has no place for a cut
+        assert trained.encode(text).tolist() == whole
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
+def test_a_long_text_encodes_as_bare_sentencepiece_does(kind: str, tmp_path: Path) -> None:
     path = tmp_path / tokenizer.NAME
-    tokenizer.train(make_texts(200), {"kind": "bpe", "vocabulary": 400}, 1, path)
-    text = "  ".join(make_texts(300, seed=2))
-    assert len(text) > 2 * tokenizer.SEGMENT
-    whole = sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(text)
-    assert tokenizer.Tokenizer(path.read_bytes()).encode(text).tolist() == whole
-
-
-def test_text_without_any_blank_is_cut_where_it_is(trained: tokenizer.Tokenizer) -> None:
-    assert_lossless(trained, "这" * (tokenizer.SEGMENT + 5) + tokenizer.BLANK)
+    tokenizer.train(make_texts(200), SETTINGS[kind], 1, path)
+    made = tokenizer.Tokenizer(path.read_bytes())
+    text = f" {BLANK} ".join(make_texts(300, seed=2))
+    assert len(text) > 2 * encode.SEGMENT
+    bare = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    if kind != "unigram":
+        assert made.encode(text).tolist() == bare.encode(text)
+    words = [word for part in text.split(" ") for word in (" " + part,)]
+    assert made.encode(" " + text).tolist() == [token for word in words for token in bare.encode(word)]
 
 
 def test_lone_surrogates_are_refused(trained: tokenizer.Tokenizer) -> None:
@@ -112,11 +135,13 @@ def test_bytes_that_are_no_text_decode_to_the_replacement_character(trained: tok
 
 
 def test_frequent_words_become_one_piece(trained: tokenizer.Tokenizer) -> None:
-    assert [trained.pieces[token] for token in trained.encode("a while")][-1] == "▁while"
-    assert trained.vocabulary_size == len(trained.pieces) == len(trained.token_bytes) == 400
+    if trained.kind in ("bpe", "unigram"):
+        assert trained.segment("a while")[-1] == "▁while"
+        assert trained.vocabulary_size == 400
+    assert trained.vocabulary_size == len(trained.pieces) == len(trained.token_bytes)
 
 
-@pytest.mark.parametrize("kind", tokenizer.KINDS)
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
 def test_training_again_gives_the_same_file(kind: str, tmp_path: Path) -> None:
     texts = make_texts(400)
     files = []
@@ -130,7 +155,7 @@ def test_training_again_gives_the_same_file(kind: str, tmp_path: Path) -> None:
 
 def test_the_sample_is_bounded_even_and_in_order() -> None:
     texts = [f"{number:09d}" * 10 for number in range(20_000)]  # 90 bytes each
-    kept, counts = tokenizer.sample(texts, 90 * 2000, seed=3)
+    kept, counts = sample.sample(texts, 90 * 2000, seed=3)
     assert counts["sample_bytes"] <= 90 * 2000
     assert counts["sample_chunks"] == len(kept) == 2000
     assert counts["text_bytes"] == 90 * 20_000
@@ -139,7 +164,7 @@ def test_the_sample_is_bounded_even_and_in_order() -> None:
     quarters = np.bincount(places // 5000, minlength=4)  # 500 each expected, standard deviation 18
     assert quarters.min() > 410
     assert quarters.max() < 590
-    assert tokenizer.sample(texts, 90 * 2000, seed=4)[0] != kept
+    assert sample.sample(texts, 90 * 2000, seed=4)[0] != kept
 
 
 def test_long_documents_are_cut_counted_and_still_learned_from(tmp_path: Path) -> None:
@@ -154,7 +179,7 @@ def test_an_alphabet_larger_than_the_vocabulary_is_spelled_in_bytes(tmp_path: Pa
     hanzi = [chr(0x4E00 + number) for number in range(3000)]
     texts = ["".join(hanzi[start : start + 100]) + " and common words in English" for start in range(0, 3000, 100)]
     seen = tokenizer.train(texts * 3, {"kind": "bpe", "vocabulary": 600}, 1, tmp_path / "model")
-    assert seen.alphabet == tokenizer.SMALL_ALPHABET
+    assert seen.alphabet == learn.SMALL_ALPHABET
     assert seen.coverage < 0.5
     made = tokenizer.Tokenizer((tmp_path / "model").read_bytes())
     rare = made.encode(hanzi[-1])
@@ -170,8 +195,8 @@ def test_a_large_vocabulary_gives_a_quarter_to_characters(tmp_path: Path) -> Non
 
 
 def test_alphabet_takes_the_frequent_characters_first() -> None:
-    assert tokenizer.alphabet(["aaaab", "bbc\t"], 0.7, 10) == ("ab", pytest.approx(7 / 9))
-    assert tokenizer.alphabet(["aaaab", "bbc\t"], 1.0, 1) == ("a", pytest.approx(4 / 9))
+    assert sample.alphabet(["aaaab", "bbc\t"], 0.7, 10) == ("ab", pytest.approx(7 / 9))
+    assert sample.alphabet(["aaaab", "bbc\t"], 1.0, 1) == ("a", pytest.approx(4 / 9))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +208,8 @@ def test_alphabet_takes_the_frequent_characters_first() -> None:
         ({"kind": "bpe", "vocabulary": 400, "sample_mb": 0}, "sample_mb must be above 0"),
         ({"kind": "bpe", "vocabulary": 400, "vocab": 1}, "unknown"),
         ({"kind": "bpe", "vocabulary": 4000}, "at most"),
+        ({"kind": "char", "vocabulary": 258}, "at least 259"),
+        ({"kind": "byte", "vocabulary": 400}, "unknown .'vocabulary'. for kind byte"),
     ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, object], says: str, tmp_path: Path) -> None:
@@ -213,31 +240,3 @@ def test_a_foreign_model_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(tokenizer.TokenizerError, match="without"):
         tokenizer.Tokenizer((tmp_path / "foreign.model").read_bytes())
-
-
-def test_measure_counts_bytes_and_tokens_by_source(trained: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    texts = {"one": ["ba ko", "本"], "two": ["\U0001f44d", ""]}
-    rows = [
-        documents.Document(f"{source}/{text}", source, text, documents.key_of(text))
-        for source, found in texts.items()
-        for text in found
-    ]
-    documents.write(tmp_path / "validation.parquet", rows)
-    found = tokenizer.measure(trained, tmp_path / "validation.parquet", threads=2)
-    for source, expected in texts.items():
-        tokens = sum(len(trained.encode(text)) for text in expected)
-        size = sum(len(text.encode()) for text in expected)
-        assert found.by_source[source] == {
-            "bytes": size,
-            "tokens": tokens,
-            "bytes_per_token": pytest.approx(size / tokens, abs=1e-4),
-        }
-    assert found.overall["tokens"] == found.token_counts.sum()
-    assert found.token_counts[trained.byte_tokens].sum() >= 4  # the emoji is in no alphabet
-    assert found.vocabulary_used == len({t for words in texts.values() for w in words for t in trained.encode(w)})
-
-
-def test_measuring_no_text_gives_no_rate(trained: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    documents.write(tmp_path / "validation.parquet", [])
-    found = tokenizer.measure(trained, tmp_path / "validation.parquet")
-    assert (found.by_source, found.overall) == ({}, {"bytes": 0, "tokens": 0, "bytes_per_token": None})
