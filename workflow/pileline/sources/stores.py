@@ -45,9 +45,10 @@ def wanted(origin: dict[str, Any], patience: Patience) -> list[Wanted]:
 def _store(address: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     protocol, _, rest = address.partition("://")
-    if not rest or "::" in address:
+    if not rest or "::" in address or address.endswith("/"):
         raise SourceError(
-            f"`fsspec: {address}` should be one address as s3://bucket/file; archives are opened by `read`"
+            f"`fsspec: {address}` should be the address of a file or a glob, as s3://bucket/folder/*.parquet; archives "
+            "are opened by `read`"
         )
     try:
         store, path = fsspec.core.url_to_fs(address)
