@@ -1,6 +1,7 @@
 """The stage's library on small corpora against brute force over all pairs, and its promises."""
 
 import itertools
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pileline import deduplication, documents, manifest
-from pileline.deduplication.contained import Table
+from pileline.deduplication import lookup, minhash
+from pileline.deduplication.codes import Codes, groups
+from pileline.deduplication.contained import HASH_BITS, Protected
 from pileline.documents import Document
+from pileline.parts import folders
 
 HOLDOUT = {"validation": 0.1, "test": 0.15}
 PROTECTED = {"a": 0.35}
@@ -39,11 +43,14 @@ def corpus(seed: int = 1) -> list[Document]:
     ]
 
 
-def store(folder: Path, rows: list[Document]) -> Path:
+def store(folder: Path, rows: list[Document], parts: int = 1) -> Path:
+    """Cleaned sources a and b, their rows dealt to so many parts."""
     for source in "ab":
-        (folder / source).mkdir(parents=True)
-        documents.write(folder / source / "kept.parquet", [row for row in rows if row.source == source])
-        manifest.write(folder / source, "clean", {})
+        mine = [row for row in rows if row.source == source]
+        for number, part in enumerate(folders(folder / source, parts)):
+            part.mkdir(parents=True)
+            documents.write(part / "kept.parquet", mine[number::parts])
+            manifest.write(part, "clean", {})
     return folder
 
 
@@ -54,26 +61,34 @@ def run(
     seed: int = 1,
     sources: tuple[str, ...] = ("b", "a"),
     guards: tuple[str, ...] = (),
+    parts: int = 1,
+    threads: int = 1,
+    tasks: dict[str, Any] | None = None,
+    decontamination: dict[str, int] | None = None,
 ) -> tuple[list[dict[str, Any]], Any]:
     """The stage as the notebook runs it; returns the table's rows and the metrics."""
     output.mkdir()
-    inventory = deduplication.read(clean, list(sources), HOLDOUT, PROTECTED, guards)
+    inventory = deduplication.read(clean, list(sources), HOLDOUT, PROTECTED, guards, dict.fromkeys("ab", parts))
     findings = deduplication.find_exact(inventory, method)
-    shingler, minhash = (
-        deduplication.Shingler(method.shingle, seed),
-        deduplication.MinHash(method.bands, method.rows, seed),
+    scanned = deduplication.scan(
+        inventory, findings.staying, method, seed, output, tasks or {}, decontamination, threads
     )
-    contained = deduplication.find_contained(findings, shingler, method.threshold)
+    deduplication.find_contained(findings, scanned)
+    deduplication.find_contaminated(findings, scanned)
     order = deduplication.keep_order(findings, method)
-    hashes = deduplication.signatures(inventory, order, shingler, minhash)
     protected, near = inventory.protected[order], method.kind == "minhash"
-    found = deduplication.relevant(deduplication.buckets(hashes), protected, near)
+    found = deduplication.relevant(deduplication.buckets(scanned.hashes, order), protected, near)
+    shingler = deduplication.Shingler(method.shingle, seed)
     similarity = deduplication.similarity_between(inventory, order, np.unique(found.member), shingler, output)
     resolution = deduplication.resolve(found, protected, near, method.threshold, similarity)
     deduplication.add_near(findings, order, resolution)
     deduplication.write(findings, output / "duplicates.parquet")
+    boilerplate = deduplication.find_boilerplate(inventory, findings.staying, method.boilerplate, seed, output, threads)
+    boilerplate.write(output)
     ledgers = deduplication.ledgers(findings)
-    metrics = deduplication.metrics("small", method, findings, contained, resolution, ledgers)
+    metrics = deduplication.metrics("small", method, findings, scanned, found, resolution, ledgers)
+    metrics["decontamination"] = deduplication.decontamination(findings, scanned, decontamination)
+    metrics["boilerplate"] = boilerplate.metrics(method.boilerplate)
     manifest.write(output, "deduplicate", metrics)
     return pq.read_table(output / "duplicates.parquet").to_pylist(), metrics
 
@@ -202,7 +217,8 @@ def test_the_result_does_not_depend_on_the_order_of_rows(tmp_path: Path, keep: s
     run(store(tmp_path / "two", rows), tmp_path / "second", method)
     for name in ("duplicates.parquet", "manifest.json"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["duplicates.parquet", "manifest.json"]
+    names = ["boilerplate.parquet", "duplicates.parquet", "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == names
 
 
 def training_key(text: str) -> bytes:
@@ -254,7 +270,9 @@ def test_held_out_text_inside_a_longer_document_leaves_but_a_phrase_does_not(tmp
     assert metrics["contained"]["documents"] == 2
 
 
-def test_containment_agrees_with_sets_however_little_is_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_containment_agrees_with_sets_however_little_is_counted_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Texts cut from one another at random, against Python sets over all pairs."""
     draw, whole = random.Random(3), verse(400, 7)
     cut = [whole[(start := draw.randrange(2000)) : start + draw.randrange(400)] for _ in range(120)]
@@ -268,11 +286,23 @@ def test_containment_agrees_with_sets_however_little_is_counted_at_once(monkeypa
         if max(overlaps) >= 0.8:
             pairs[number] = (overlaps.index(max(overlaps)), max(overlaps))
     assert 10 < len(pairs) < len(training)
+    shingler = deduplication.Shingler(5, seed=1)
     for entries in (1 << 21, 7):
-        monkeypatch.setattr("pileline.deduplication.contained._ENTRIES", entries)
-        table = Table(guards, deduplication.Shingler(5, seed=1))
-        found = zip(*(column.tolist() for column in table.overlapping(training, 0.8)), strict=True)
-        assert {number: (owner, overlap) for number, owner, overlap in found} == pairs
+        monkeypatch.setattr("pileline.deduplication.lookup._COUNTED", entries)
+        monkeypatch.setattr("pileline.deduplication.lookup._WAITING", entries)
+        hashes, sizes = minhash.distinct(*shingler.hashes(Codes.of(guards)))
+        builder = lookup.Builder(tmp_path / str(entries), HASH_BITS)
+        for number, some in enumerate(np.split(hashes, np.cumsum(sizes)[:-1])):
+            builder.add(some, np.full(len(some), number, np.int32))
+        table = Protected(pickle.loads(pickle.dumps(builder.build())), sizes)
+        found: dict[int, tuple[int, float]] = {}
+        first = 0
+        for group in groups(training):
+            columns = table.overlapping(*shingler.hashes(Codes.of(group)), 0.8)
+            for number, owner, overlap in zip(*(column.tolist() for column in columns), strict=True):
+                found[first + number] = (owner, overlap)
+            first += len(group)
+        assert found == pairs
 
 
 @pytest.mark.parametrize("kind", ["none", "minhash"])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline.deduplication import MinHash, Shingler, buckets, injected, probability
-from pileline.deduplication.minhash import band_hashes, groups, normalized, stream
+from pileline.deduplication import Method, MinHash, Shingler, buckets, injected, probability
+from pileline.deduplication.codes import Codes, groups, normalized
+from pileline.deduplication.minhash import stream
 from pileline.deduplication.resolve import resolve
 from pileline.deduplication.verify import ShingleSets
 
@@ -24,7 +25,7 @@ def jaccard(left: str, right: str, size: int) -> float:
 
 @given(TEXTS, st.sampled_from(sorted(SHINGLERS)))
 def test_shingle_hashes_are_equal_exactly_where_shingles_are(texts: list[str], size: int) -> None:
-    hashes, counts = SHINGLERS[size].hashes(texts)
+    hashes, counts = SHINGLERS[size].hashes(Codes.of(texts))
     assert counts.tolist() == [max(1, len(text) - size + 1) for text in texts]
     cut = [text[i : i + size] for text in texts for i in range(max(1, len(text) - size + 1))]
     named: dict[str, int] = {}
@@ -39,24 +40,25 @@ def test_a_window_is_the_polynomial_of_its_characters() -> None:
     values = stream(1, 9, 60)
     for size in range(1, 21):
         expected = [
-            sum(int(values[i + j]) * pow(minhash._BASE, size - 1 - j) for j in range(size)) % 2**64
+            sum(int(values[i + j]) * pow(minhash.BASE, size - 1 - j) for j in range(size)) % 2**64
             for i in range(len(values) - size + 1)
         ]
-        assert minhash._windows(values, size).tolist() == expected
+        assert minhash.windows(values, size).tolist() == expected
 
 
 @given(TEXTS, st.sampled_from(sorted(SHINGLERS)))
 @settings(deadline=None)
 def test_true_similarity_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     sets = ShingleSets(texts, SHINGLERS[size], "/tmp")
-    assert sets.sizes.tolist() == [len(shingles(text, size)) for text in texts]
+    assert sets.sizes.tolist() == [len(shingles(normalized(text), size)) for text in texts]
     left, right = np.divmod(np.arange(len(texts) ** 2), len(texts))
-    expected = [jaccard(texts[i], texts[j], size) for i, j in zip(left, right, strict=True)]
+    plain = [normalized(text) for text in texts]
+    expected = [jaccard(plain[i], plain[j], size) for i, j in zip(left, right, strict=True)]
     assert sets.jaccard(left, right).tolist() == expected
 
 
 def test_similarity_does_not_depend_on_batches(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [normalized(f"{'a line of verse ' * (n % 7)} number {n} {n * n}") for n in range(300)]
+    texts = [(f"{'a line of verse ' * (n % 7)} number {n} {n * n}") for n in range(300)]
     sets = ShingleSets(texts, SHINGLERS[5], tmp_path)
     left, right = np.arange(299), np.arange(1, 300)
     together = sets.jaccard(left, right)
@@ -75,9 +77,9 @@ def test_estimate_is_unbiased_and_has_the_binomial_variance() -> None:
     shingler, scores = SHINGLERS[5], []
     for number in range(400):
         text = words(120, number)
-        other = injected.edited(text, 0.3 + 0.55 * number / 400, 5, number)
+        other = injected.scattered(text, 0.3 + 0.55 * number / 400, 5, number)
         truth = jaccard(text, other, 5)
-        signature = MinHash(20, 6, seed=number).signatures(*shingler.hashes([text, other]))
+        signature = MinHash(20, 6, seed=number).signatures(*shingler.hashes(Codes.of([text, other])))
         share = float((signature[:, 0] == signature[:, 1]).mean())
         scores.append((share - truth) / np.sqrt(truth * (1 - truth) / 120))
     assert abs(np.mean(scores)) < 4 / np.sqrt(len(scores))
@@ -85,7 +87,7 @@ def test_estimate_is_unbiased_and_has_the_binomial_variance() -> None:
 
 
 def test_every_shingle_is_as_likely_the_smallest() -> None:
-    hashes, counts = SHINGLERS[13].hashes([words(12, 5)])
+    hashes, counts = SHINGLERS[13].hashes(Codes.of([words(12, 5)]))
     n, trials = int(counts[0]), 40_000
     minhash = MinHash(trials, 1, seed=2)
     shingles_32 = (hashes >> np.uint64(32)).astype(np.uint32)
@@ -98,9 +100,13 @@ def test_every_shingle_is_as_likely_the_smallest() -> None:
 
 def test_band_hashes_do_not_depend_on_the_grouping() -> None:
     minhash, shingler = MinHash(4, 3, seed=1), SHINGLERS[5]
+
+    def band_hashes(some: list[str]) -> np.ndarray:
+        return minhash.band_hashes(minhash.signatures(*shingler.hashes(Codes.of(some))))
+
     texts = [words(n % 40, n) for n in range(600)] + ["x" * 100_000, ""]
-    alone = np.concatenate([band_hashes([text], shingler, minhash) for text in texts])
-    assert (band_hashes(texts, shingler, minhash) == alone).all()
+    alone = np.concatenate([band_hashes([text]) for text in texts])
+    assert (np.concatenate([band_hashes(group) for group in groups(texts)]) == alone).all()
     assert [text for group in groups(texts) for text in group] == texts
     assert max(map(len, groups(texts))) <= 256
 
@@ -133,7 +139,7 @@ def test_recall_of_planted_duplicates_follows_the_s_curve(tmp_path) -> None:
     assert probability(np.array([0.8]), 9, 13)[0] == pytest.approx(0.399, abs=1e-3)  # SlimPajama's bands
     assert probability(np.array([0.8]), 14, 8)[0] == pytest.approx(0.924, abs=1e-3)  # FineWeb's
     texts = [words(300, 1000 + number) for number in range(120)]
-    recall = injected.recall(texts, SHINGLERS[13], MinHash(20, 6, seed=5), tmp_path)
+    recall = injected.quality(texts, Method(kind="minhash"), 5, tmp_path)["recall"]
     for pairs, found, expected in zip(recall["pairs"], recall["found"], recall["expected"], strict=True):
         # Copies of one document share its minima, hence the bound of 5 deviations of independent pairs.
         assert abs(found - expected) <= 5 * np.sqrt(max(expected * (1 - expected / max(pairs, 1)), 0)) + 2

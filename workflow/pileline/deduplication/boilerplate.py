@@ -11,13 +11,23 @@ excepted. Holdout text is never changed, and duplicates are told by the text wit
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pileline import documents, manifest
+from pileline.deduplication import lookup, passes, words
+from pileline.deduplication.codes import Codes, groups
+from pileline.deduplication.inventory import Inventory
+from pileline.deduplication.passes import Piece
 
 NAME = "boilerplate.parquet"
 SCHEMA = pa.schema(
@@ -28,6 +38,29 @@ SCHEMA = pa.schema(
 )
 _BREAKS = {"line": re.compile(r"(\n)"), "paragraph": re.compile(r"(\n[^\S\n]*\n\s*)")}
 UNITS = tuple(_BREAKS)
+_BLOCK = 1 << 22  # hashes compared at once
+_EXAMPLES, _EXCERPT = 10, 200
+
+
+@dataclass(frozen=True)
+class Found:
+    """The units that are boilerplate (`SCHEMA`, the commonest first), how often they occur, and the bytes they take."""
+
+    table: pa.Table
+    occurrences: int
+    bytes: int
+
+    def write(self, folder: str | Path) -> None:
+        """Write the table, which has no rows where the method looks for none."""
+        pq.write_table(self.table, Path(folder) / NAME, compression="zstd", compression_level=3)
+
+    def metrics(self, settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """For the manifest; `settings` are those of the search."""
+        if settings is None:
+            return None
+        counts = {"lines": len(self.table), "occurrences": self.occurrences, "bytes": self.bytes}
+        examples = [row | {"text": row["text"][:_EXCERPT]} for row in self.table.slice(0, _EXAMPLES).to_pylist()]
+        return {"unit": settings["unit"], "documents": settings["documents"], **counts, "examples": examples}
 
 
 @dataclass(frozen=True)
@@ -44,16 +77,107 @@ def cut(text: str, unit: str) -> list[str]:
 
 
 def strip(text: str, boilerplate: Boilerplate) -> str:
-    """The text without the units that are boilerplate, each with the break that stood before it."""
+    """The text without the units that are boilerplate, each with the break before it; what is then first has none."""
     if not boilerplate.texts:
         return text
     pieces = cut(text, boilerplate.unit)
     stays = [documents.normalize_for_key(unit) not in boilerplate.texts for unit in pieces[::2]]
     if all(stays):
         return text
-    breaks = ["", *pieces[1::2]]
-    left = "".join(before + unit for before, unit, stay in zip(breaks, pieces[::2], stays, strict=True) if stay)
-    return left if stays[0] else left.lstrip("\n")
+    kept = [before + unit for before, unit, stay in zip(["", *pieces[1::2]], pieces[::2], stays, strict=True) if stay]
+    first = stays.index(True) if kept else 0
+    return "".join([pieces[2 * first], *kept[1:]]) if kept else ""
+
+
+def find_boilerplate(
+    inventory: Inventory,
+    staying: NDArray[np.bool_],
+    settings: Mapping[str, Any] | None,
+    seed: int,
+    scratch: str | Path,
+    threads: int = 1,
+) -> Found:
+    """The boilerplate of the training documents that `staying` [n] marks; `settings` are a method's `boilerplate`.
+
+    The first pass puts a 64-bit hash of each document's every unit in a file, where sorting brings equal ones
+    together; the second counts what the common ones take and notes their text. Memory: the common units, and pieces.
+    """
+    if settings is None:
+        return Found(pa.table({"text": [], "documents": []}, schema=SCHEMA), 0, 0)
+    work = _Units(settings["unit"], settings["characters"], seed)
+    pieces = inventory.pieces(staying & inventory.training)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".units-") as folder:
+        builder = lookup.Builder(Path(folder) / "units", 64)
+        for _, hashes in passes.over(pieces, work.hashes, inventory.size, "boilerplate, counting", threads):
+            builder.add(hashes, np.zeros(len(hashes), np.int32))
+        table = builder.build()
+        common = _repeated(table.hashes, settings["documents"])
+        counts = np.searchsorted(table.hashes, common, "right") - np.searchsorted(table.hashes, common, "left")
+    texts = [""] * len(common)
+    occurrences = size = 0
+    work = replace(work, common=common)
+    for _, (names, times, some) in passes.over(pieces, work.texts, inventory.size, "boilerplate, text", threads):
+        occurrences, size = occurrences + times, size + some
+        for place, text in names.items():
+            texts[place] = text
+    found = pa.table({"text": texts, "documents": counts}, schema=SCHEMA)
+    return Found(found.sort_by([("documents", "descending"), ("text", "ascending")]), occurrences, size)
+
+
+def _repeated(hashes: NDArray[np.uint64], times: int) -> NDArray[np.uint64]:
+    """The hashes that stand at least `times` times in a sorted array, which may lie in a file."""
+    found = [np.zeros(0, np.uint64)]
+    for first in range(0, len(hashes), _BLOCK):
+        block = hashes[first : first + _BLOCK + times - 1]
+        found.append(np.unique(block[: len(block) - times + 1][block[times - 1 :] == block[: len(block) - times + 1]]))
+    return np.unique(np.concatenate(found))
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What a process needs to cut a piece's texts in units and tell them by their hashes; `common` are sorted."""
+
+    unit: str
+    characters: int
+    seed: int
+    common: NDArray[np.uint64] | None = None
+
+    def hashes(self, piece: Piece) -> NDArray[np.uint64]:
+        """Hashes of the long enough units of each document, without repeats."""
+        found = [np.zeros(0, np.uint64)]
+        for group in groups(piece.texts()):
+            units, numbers = self._cut(group)
+            chosen, hashes = self._long(units)
+            found.append(words.distinct(hashes, np.bincount(numbers[chosen], minlength=len(group)))[0])
+        return np.concatenate(found)
+
+    def texts(self, piece: Piece) -> tuple[dict[int, str], int, int]:
+        """Normalized texts of the common units by place in `common`; how often they occur, and their UTF-8 bytes."""
+        assert self.common is not None
+        names: dict[int, str] = {}
+        times = size = 0
+        for group in groups(piece.texts()):
+            units, _ = self._cut(group)
+            chosen, hashes = self._long(units)
+            place = np.minimum(np.searchsorted(self.common, hashes), max(len(self.common) - 1, 0))
+            hit = np.flatnonzero(self.common[place] == hashes) if len(self.common) else place[:0]
+            for unit, at in zip(chosen[hit].tolist(), place[hit].tolist(), strict=True):
+                times, size = times + 1, size + len(units[unit].encode("utf-8", "surrogatepass"))
+                if at not in names:
+                    names[at] = documents.normalize_for_key(units[unit])
+        return names, times, size
+
+    def _cut(self, texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+        """The units of all texts, and the number of each one's text."""
+        units = [cut(text, self.unit)[::2] for text in texts]
+        return list(chain(*units)), np.repeat(np.arange(len(texts)), list(map(len, units)))
+
+    def _long(self, units: list[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Places and hashes of the units of enough characters."""
+        codes = Codes.bare(units)
+        chosen = np.flatnonzero(codes.lengths >= self.characters)
+        starts = codes.starts[chosen]
+        return chosen, words.runs(codes.values, starts, starts + codes.lengths[chosen], self.seed)
 
 
 def read_boilerplate(folder: str | Path) -> Boilerplate:

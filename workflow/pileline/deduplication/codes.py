@@ -42,6 +42,12 @@ class Codes:
     @classmethod
     def normalized(cls, texts: list[str]) -> Codes:
         """The texts as they are normalized for keys; a text of which that leaves nothing stays as it is."""
+        codes = cls.bare(texts)
+        return cls.of([normalized(text) for text in texts]) if (codes.lengths < 0).any() else codes
+
+    @classmethod
+    def bare(cls, texts: list[str]) -> Codes:
+        """The texts normalized; one of which nothing is left has no values, not even the blank, and the length -1."""
         folded = [_folded(text) + _END for text in texts]
         codes = _code_points("".join(folded))
         ends = np.cumsum(np.fromiter(map(len, folded), np.int64, len(folded)))
@@ -50,8 +56,6 @@ class Codes:
         kept[1:] |= word[:-1]  # the first of a run of others, which becomes its blank
         places = np.flatnonzero(kept)
         lengths = np.diff(np.searchsorted(places, ends), prepend=0) - 1
-        if (lengths < 0).any():
-            return cls.of([normalized(text) for text in texts])
         return cls(np.where(word[places], codes[places], np.uint32(_BLANK)), lengths)
 
     @property

@@ -6,13 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def first_copies(keys: NDArray[np.bytes_], eligible: NDArray[np.bool_]) -> NDArray[np.int64]:
+def first_copies(
+    keys: NDArray[np.bytes_], eligible: NDArray[np.bool_], rank: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """For each document the number of the first eligible document with its key; -1 where it is not eligible.
 
-    `keys` is [n] of type S16 in corpus order, `eligible` is [n]. A document that names itself is the first.
+    `keys` is [n] of type S16 in corpus order, `eligible` is [n]. A document that names itself is the first. With
+    `rank` [n] that of the lowest rank comes first, and of these the first in corpus order.
     """
     result = np.full(len(keys), -1, np.int64)
     numbers = np.flatnonzero(eligible)
+    if rank is not None:
+        numbers = numbers[np.argsort(rank[numbers], kind="stable")]
     _, first, group = np.unique(keys[numbers], return_index=True, return_inverse=True)
     result[numbers] = numbers[first[group]]
     return result

@@ -45,12 +45,16 @@ class Buckets:
         return spread
 
 
-def buckets(hashes: NDArray[np.uint64]) -> Buckets:
-    """Buckets of at least two documents from band hashes [documents, bands]; a member is a row's number."""
+def buckets(hashes: NDArray[np.uint64], rows: NDArray[np.int64] | None = None) -> Buckets:
+    """Buckets of at least two documents from band hashes [documents, bands]; a member is a row's number.
+
+    With `rows` only these rows are looked at, and a member is a place in `rows`.
+    """
     bucket: list[NDArray[np.int64]] = []
     member: list[NDArray[np.int64]] = []
     found = 0
-    for band in hashes.T:
+    for column in hashes.T:
+        band = column if rows is None else column[rows]  # one band is copied at a time
         order = np.argsort(band, kind="stable")
         equal = band[order][1:] == band[order][:-1]
         crowded = np.concatenate((equal, [False])) | np.concatenate(([False], equal)) if len(order) else equal

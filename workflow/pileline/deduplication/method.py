@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any
 
+from pileline.deduplication.boilerplate import UNITS
+
 KINDS = ("none", "exact", "minhash")
-KEEPS = ("longest", "first")
+KEEPS = ("longest", "first", "priority")
+_BOILERPLATE: dict[str, Any] = {"unit": "line", "documents": 10, "characters": 20}
 
 
 class MethodError(ValueError):
@@ -23,7 +27,12 @@ class Method:
     shingle    characters in a shingle, of the normalized text
     bands      bands of the MinHash signature; a pair that agrees in one whole band is a candidate
     rows       MinHash values in a band
-    keep       longest or first: which document of a cluster stays
+    keep       which document of a cluster stays: longest; first (in corpus order: the corpus's first sources, then by
+               name); or priority: that of the source named first in `priority`, then the longest. Of equals the first
+    priority   names or globs of sources; a source that none of them takes comes last
+    alarm      share of its bytes from which on a source that loses more is named
+    boilerplate  None, or what to strip from training text: units (line or paragraph) of at least so many characters
+               that stand in at least so many documents
 
     The settings of MinHash hold for every kind, since near duplicates of the holdout always leave training.
     """
@@ -34,6 +43,9 @@ class Method:
     bands: int = 20
     rows: int = 6
     keep: str = "longest"
+    priority: list[str] = field(default_factory=list)
+    alarm: float = 0.5
+    boilerplate: dict[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Method:
@@ -43,6 +55,9 @@ class Method:
             raise MethodError(f"deduplications: unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
         if "kind" not in settings:
             raise MethodError(f"deduplications: no kind in {dict(settings)}; it is one of {', '.join(KINDS)}")
+        boilerplate = settings.get("boilerplate")
+        if isinstance(boilerplate, Mapping):
+            settings = {**settings, "boilerplate": _BOILERPLATE | dict(boilerplate)}
         method = cls(**settings)
         method._check()
         return method
@@ -57,6 +72,35 @@ class Method:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= largest:
                 raise MethodError(f"deduplications: {name} is {value!r}; use a whole number from 1 to {largest}")
+
+        if not isinstance(self.alarm, int | float) or not 0 <= self.alarm <= 1:
+            raise MethodError(f"deduplications: alarm is {self.alarm!r}; use a share from 0 to 1")
+        if not isinstance(self.priority, list) or not all(isinstance(name, str) for name in self.priority):
+            raise MethodError(f"deduplications: priority is {self.priority!r}; use a list of names or globs of sources")
+        if (self.keep == "priority") != bool(self.priority):
+            raise MethodError(
+                f"deduplications: keep is {self.keep!r} and priority {self.priority!r}; `keep: priority` takes a list "
+                "of sources, the one to keep first, and nothing else does"
+            )
+        self._check_boilerplate()
+
+    def _check_boilerplate(self) -> None:
+        settings = self.boilerplate
+        if settings is None:
+            return
+        if not isinstance(settings, Mapping) or set(settings) != set(_BOILERPLATE):
+            raise MethodError(f"deduplications: boilerplate is {settings!r}; use null or {', '.join(_BOILERPLATE)}")
+        if settings["unit"] not in UNITS:
+            raise MethodError(f"deduplications: boilerplate.unit is {settings['unit']!r}; use {' or '.join(UNITS)}")
+        for name, least in (("documents", 2), ("characters", 1)):
+            if type(settings[name]) is not int or settings[name] < least:
+                found = settings[name]
+                raise MethodError(f"deduplications: boilerplate.{name} is {found!r}; a whole number from {least} up")
+
+    def rank(self, source: str) -> int:
+        """A source's place among `priority`: the number of the first glob that takes it."""
+        places = (place for place, glob in enumerate(self.priority) if fnmatchcase(source, glob))
+        return next(places, len(self.priority))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

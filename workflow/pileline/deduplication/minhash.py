@@ -24,18 +24,16 @@ Signatures are used at once: what is kept of a document is a 64-bit hash for eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pileline import documents
+from pileline.deduplication.codes import Codes
 
 _GOLDEN = 0x9E3779B97F4A7C15
-_BASE = 0xD1342543DE82EF95  # odd, and 5 mod 8: its powers differ from each other in low bits
-_PAD = "\U0010ffff"  # a noncharacter: stands behind texts shorter than a shingle
-_GROUP_CHARACTERS = 1 << 15  # a group of documents whose arrays stay in the processor's cache
-_GROUP_DOCUMENTS = 256
+BASE = 0xD1342543DE82EF95  # odd, and 5 mod 8: its powers differ from each other in low bits
+_PAD = np.uint32(0x10FFFF)  # a noncharacter: stands behind texts shorter than a shingle
 _PERMUTATIONS_AT_ONCE = 12
 
 
@@ -54,17 +52,18 @@ def stream(seed: int, name: int, count: int) -> NDArray[np.uint64]:
     return mix(mix(start) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
 
 
-def normalized(text: str) -> str:
-    """The text that shingles are cut from: as for the key, the text itself where normalization leaves nothing."""
-    return documents.normalize_for_key(text) or text
+@functools.cache
+def characters(seed: int) -> NDArray[np.uint64]:
+    """A random 64-bit value for each code point, of which hashes of text are made: 9 MB, once a process."""
+    return stream(seed, 0, 0x110000)
 
 
-def _windows(values: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
+def windows(values: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
     """Polynomial of each window: [n] to [n - size + 1], sum of values[i + j] * BASE^(size - 1 - j), mod 2^64."""
     whole, covered = values[:0], 0
     block, width = values, 1
     while True:
-        power = np.uint64(pow(_BASE, width, 2**64))
+        power = np.uint64(pow(BASE, width, 2**64))
         if size & width:
             # The block of `width` values is appended behind the `covered` ones.
             length = len(values) - covered - width + 1
@@ -77,38 +76,44 @@ def _windows(values: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
 
 
 class Shingler:
-    """Cuts texts into shingles of `size` characters and hashes them. Memory: 9 MB for the code points' values."""
+    """Cuts texts into shingles of `size` characters and hashes them."""
 
     def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self._values = stream(seed, 0, 0x110000)
+        self.size, self.seed = size, seed
 
-    def hashes(self, texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Hashes of all shingles of normalized `texts`, one text after the other, repeats included, and the
-        number of each text's: [sum of counts], [len(texts)]. A text shorter than a shingle is one shingle.
+    def hashes(self, codes: Codes) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Hashes of all shingles of texts, one text after the other, repeats included, and the number of each
+        text's: [sum of counts], [texts]. A text shorter than a shingle is one shingle.
         """
-        size = self.size
-        padded = [text if len(text) >= size else text.ljust(size, _PAD) for text in texts]
-        joined = "".join(padded).encode("utf-32-le", "surrogatepass")
-        lengths = np.fromiter(map(len, padded), np.int64, len(padded))
-        windows = _windows(self._values[np.frombuffer(joined, "<u4")], size)
-        if size > 1:  # leave out the windows that reach over a text's end
-            inside = np.ones(int(lengths.sum()), bool)
-            inside[(np.cumsum(lengths)[:, None] - np.arange(1, size)).ravel()] = False
-            windows = windows[inside[: len(windows)]]
-        return mix(windows), lengths - size + 1
+        codes = _padded(codes, self.size)
+        hashes = windows(characters(self.seed)[codes.values], self.size)
+        inside = np.ones(len(codes.values), bool)  # but for the windows that reach over a text's end
+        inside[(np.cumsum(codes.lengths + 1)[:, None] - 1 - np.arange(self.size)).ravel()] = False
+        return mix(hashes[inside[: len(hashes)]]), codes.lengths - self.size + 1
 
-    def sets(self, texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """The sets of shingles of at most 256 texts, as sorted 56-bit hashes, and their sizes.
 
-        The byte above each hash holds the text's number while all are sorted at once; it is cleared again.
-        """
-        hashes, counts = self.hashes(texts)
-        tagged = (hashes >> np.uint64(8)) | (np.repeat(np.arange(len(texts), dtype=np.uint64), counts) << np.uint64(56))
-        tagged.sort()
-        unique = tagged[np.concatenate(([True], tagged[1:] != tagged[:-1]))] if len(tagged) else tagged
-        sizes = np.bincount((unique >> np.uint64(56)).astype(np.int64), minlength=len(texts))
-        return unique & np.uint64(2**56 - 1), sizes
+def _padded(codes: Codes, size: int) -> Codes:
+    """The texts with something behind those shorter than `size`, so that they have it."""
+    if not len(codes.lengths) or codes.lengths.min() >= size:
+        return codes
+    longer = Codes(codes.values, np.maximum(codes.lengths, size))
+    values = np.full(int((longer.lengths + 1).sum()), _PAD, np.uint32)
+    places = np.arange(len(codes.values)) + np.repeat(longer.starts - codes.starts, codes.lengths + 1)
+    values[places] = codes.values
+    values[(longer.starts + codes.lengths)[codes.lengths < size]] = _PAD  # the blank behind a short text
+    return Codes(values, longer.lengths)
+
+
+def distinct(hashes: NDArray[np.uint64], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The sets of shingles of at most 256 texts, as sorted 56-bit hashes, and their sizes, from `Shingler.hashes`.
+
+    The byte above each hash holds the text's number while all are sorted at once; it is cleared again.
+    """
+    tagged = (hashes >> np.uint64(8)) | (np.repeat(np.arange(len(counts), dtype=np.uint64), counts) << np.uint64(56))
+    tagged.sort()
+    unique = tagged[np.concatenate(([True], tagged[1:] != tagged[:-1]))] if len(tagged) else tagged
+    sizes = np.bincount((unique >> np.uint64(56)).astype(np.int64), minlength=len(counts))
+    return unique & np.uint64(2**56 - 1), sizes
 
 
 class MinHash:
@@ -138,23 +143,3 @@ class MinHash:
         """A 64-bit hash of each band: [bands * rows, documents] to [documents, bands]."""
         bands = signatures.reshape(self.bands, self.rows, -1).astype(np.uint64)
         return mix(np.einsum("brd,r->db", bands, self._weights))
-
-
-def groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in groups small enough for the processor's cache: at most 256, and 32,768 characters or one text."""
-    group: list[str] = []
-    characters = 0
-    for text in texts:
-        if group and (characters + len(text) > _GROUP_CHARACTERS or len(group) == _GROUP_DOCUMENTS):
-            yield group
-            group, characters = [], 0
-        group.append(text)
-        characters += len(text)
-    if group:
-        yield group
-
-
-def band_hashes(texts: Iterable[str], shingler: Shingler, minhash: MinHash) -> NDArray[np.uint64]:
-    """Band hashes [documents, bands] of normalized texts."""
-    parts = [minhash.band_hashes(minhash.signatures(*shingler.hashes(group))) for group in groups(texts)]
-    return np.concatenate(parts) if parts else np.empty((0, minhash.bands), np.uint64)

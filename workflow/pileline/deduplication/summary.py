@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pileline.deduplication import lsh
+from pileline.deduplication.codes import normalized
 from pileline.deduplication.contained import SMALLEST
-from pileline.deduplication.findings import EXACT, Findings
+from pileline.deduplication.contaminated import Decontamination
+from pileline.deduplication.findings import NEAR, NEAR_HOLDOUT, REASONS, Findings
+from pileline.deduplication.lsh import Buckets
 from pileline.deduplication.method import Method
 from pileline.deduplication.resolve import HISTOGRAM_EDGES, Resolution
+from pileline.deduplication.scan import Scanned
 from pileline.ledger import Ledger
 
 EXCERPT = 240
-ALARM = 0.5  # a source that loses more than this share of its bytes is named
 
 
 def example_pairs(findings: Findings, count: int = 12) -> list[dict[str, Any]]:
@@ -25,23 +28,23 @@ def example_pairs(findings: Findings, count: int = 12) -> list[dict[str, Any]]:
     An excerpt begins shortly before the two texts first differ.
     """
     inventory = findings.inventory
-    near = np.flatnonzero(~findings.staying & (findings.reason != EXACT))
+    near = np.flatnonzero(findings.left(NEAR) | findings.left(NEAR_HOLDOUT))
     near = near[np.lexsort((near, findings.similarity[near]))]
     chosen = (
         near[np.unique(np.linspace(0, len(near) - 1, min(count, len(near))).astype(np.int64))] if len(near) else near
     )
-    wanted = np.zeros(len(inventory), bool)
-    wanted[chosen] = wanted[findings.partner[chosen]] = True
-    texts = dict(inventory.texts(wanted))
+    both = np.concatenate((chosen, findings.partner[chosen]))
+    texts = dict(inventory.texts(inventory.marked(both)))
+    ids = dict(zip(both.tolist(), inventory.ids(both).to_pylist(), strict=True))
     pairs = []
     for removed in chosen.tolist():
         kept = int(findings.partner[removed])
         start = max(0, _same(texts[kept], texts[removed]) - 60)
         pairs.append(
             {
-                "kept": inventory.ids[kept],
-                "removed": inventory.ids[removed],
-                "reason": str(findings.reason[removed]),
+                "kept": ids[kept],
+                "removed": ids[removed],
+                "reason": REASONS[findings.code[removed]],
                 "similarity": float(findings.similarity[removed]),
                 "excerpt_kept": texts[kept][start : start + EXCERPT],
                 "excerpt_removed": texts[removed][start : start + EXCERPT],
@@ -76,8 +79,10 @@ def protected_counts(findings: Findings) -> dict[str, dict[str, int]]:
     }
 
 
-def alarms(ledgers: dict[str, Ledger]) -> list[str]:
-    """A sentence for each source that lost more than half its bytes: a method too broad, or a source of copies."""
+def alarms(ledgers: dict[str, Ledger], alarm: float) -> list[str]:
+    """A sentence for each source that lost more than a share `alarm` of its bytes: a method too broad, or a source of
+    copies.
+    """
     lost = {
         source: 1 - ledger.kept.bytes / ledger.entered.bytes
         for source, ledger in ledgers.items()
@@ -86,7 +91,7 @@ def alarms(ledgers: dict[str, Ledger]) -> list[str]:
     return [
         f"{source} lost {100 * share:.0f} % of its bytes; look at its pairs before trusting the method"
         for source, share in lost.items()
-        if share > ALARM
+        if share > alarm
     ]
 
 
@@ -97,15 +102,64 @@ def s_curve(method: Method, points: int = 51) -> dict[str, list[float]]:
     return {"similarity": similarity.round(4).tolist(), "probability": probability.round(6).tolist()}
 
 
+def decontamination(
+    findings: Findings, scanned: Scanned, settings: Mapping[str, Any] | None, count: int = 5
+) -> dict[str, Any] | None:
+    """What the n-grams of tests took, by task, with up to `count` documents and what they share; None if not asked."""
+    found = scanned.contaminated
+    if settings is None:
+        return None
+    words = Decontamination.from_dict(settings).words
+    if found is None:
+        return {"words": words, "tasks": {}, "common": 0, "short": 0, "examples": []}
+    inventory = findings.inventory
+    tasks = {
+        task: {"documents": len(numbers), "bytes": int(inventory.size[numbers].sum()), "ngrams": ngrams}
+        for task, (numbers, ngrams) in found.by_task.items()
+    }
+    few = found.numbers[:count]
+    both = np.concatenate((few, found.partner[:count]))
+    texts = dict(inventory.texts(inventory.marked(both)))
+    ids = inventory.ids(both).to_pylist()
+    examples = [
+        {"removed": removed, "partner": partner, "text": _shared_words(texts[number], texts[other], words)}
+        for removed, partner, number, other in zip(
+            ids[: len(few)], ids[len(few) :], few, found.partner[:count], strict=True
+        )
+    ]
+    return {"words": words, "tasks": tasks, "common": found.common, "short": found.short, "examples": examples}
+
+
+def _shared_words(text: str, test: str, size: int) -> str:
+    """The first run of `size` normalized words of a text that stands in a test text too."""
+    mine, other = normalized(text).split(), normalized(test).split()
+    known = {tuple(other[place : place + size]) for place in range(len(other) - size + 1)}
+    runs = (tuple(mine[place : place + size]) for place in range(len(mine) - size + 1))
+    return " ".join(next((run for run in runs if run in known), ()))
+
+
+def state_bytes(findings: Findings, scanned: Scanned, found: Buckets) -> dict[str, int]:
+    """Bytes of the arrays held over all documents: what memory grows with."""
+    return {
+        "inventory": findings.inventory.nbytes,
+        "findings": findings.nbytes,
+        "signatures": scanned.hashes.nbytes,
+        "buckets": found.bucket.nbytes + found.member.nbytes,
+    }
+
+
 def metrics(
     corpus: str,
     method: Method,
     findings: Findings,
-    contained: NDArray[np.int64],
+    scanned: Scanned,
+    found: Buckets,
     resolution: Resolution,
     ledgers: dict[str, Ledger],
 ) -> dict[str, Any]:
-    """The stage's metrics, for the manifest; `contained` are the numbers that `find_contained` gave."""
+    """The stage's metrics, for the manifest; `found` are the buckets of which `resolution` was made."""
+    contained = scanned.contained[0]
+    state = state_bytes(findings, scanned, found)
     return {
         "corpus": corpus,
         "method": method.to_dict(),
@@ -124,6 +178,9 @@ def metrics(
             "bytes": int(findings.inventory.size[contained].sum()),
         },
         "protected": protected_counts(findings),
-        "alarms": alarms(ledgers),
+        "alarm": method.alarm,
+        "alarms": alarms(ledgers, method.alarm),
         "signature_bytes_per_document": 8 * method.bands,
+        "state_bytes": state,
+        "state_bytes_per_document": round(sum(state.values()) / max(len(findings.inventory), 1), 1),
     }

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pileline.deduplication import minhash
+from pileline.deduplication.codes import Codes, groups
 
 _PAIRS = 256  # the pair's number stands in the byte above the 56-bit hashes
 _HASHES = 1 << 17  # of a batch, so that its sort stays in the processor's cache
@@ -25,11 +26,11 @@ class ShingleSets:
     """Sets of shingle hashes of numbered documents, in an unnamed file mapped to memory (8 bytes a shingle)."""
 
     def __init__(self, texts: Iterable[str], shingler: minhash.Shingler, folder: str | Path) -> None:
-        """`texts` are normalized; their order gives the numbers. The file lies in `folder` and goes with the object."""
+        """The order of `texts`, normalized here, gives the numbers. The file in `folder` goes with the object."""
         sizes = [np.zeros(1, np.int64)]
         with tempfile.TemporaryFile(dir=folder) as file:
-            for group in minhash.groups(texts):
-                hashes, counts = shingler.sets(group)
+            for group in groups(texts):
+                hashes, counts = minhash.distinct(*shingler.hashes(Codes.normalized(group)))
                 hashes.tofile(file)
                 sizes.append(counts)
             file.flush()

@@ -1,0 +1,130 @@
+"""A table of hashes in files, sorted, each with the documents ("owners") that hold it: bounded memory for any size.
+
+Entries are dealt to partitions by their first bits, as they come; then one partition at a time is sorted in memory,
+and the sorted partitions one behind the other are the sorted whole. It is mapped to memory, so that what is held of
+it is the operating system's to decide, and processes share it. In front of it stands a bitmap over the hashes' first
+bits, at least eight times as many as hashes up to 16 million of these, which turns away nearly everything that the
+table does not hold; beyond that more passes it, which costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PARTITIONS = 8  # logarithm of their number
+_WAITING = 1 << 20  # entries in memory before they are dealt
+_BITMAP = (16, 27)  # smallest and largest logarithm of its entries, a byte each
+_COUNTED = 1 << 21  # entries counted at once
+
+
+class Lookup:
+    """The table that a `Builder` made at `folder`, of hashes of `bits` bits; opened again where it is unpickled."""
+
+    def __init__(self, folder: Path, bits: int) -> None:
+        self.folder, self.bits = folder, bits
+        self.hashes: NDArray[np.uint64] = _mapped(folder / "hashes", np.dtype(np.uint64))
+        self.owners: NDArray[np.int32] = _mapped(folder / "owners", np.dtype(np.int32))
+        self._bitmap: NDArray[np.bool_] = _mapped(folder / "bitmap", np.dtype(bool))
+        self._shift = np.uint64(bits - (len(self._bitmap).bit_length() - 1))
+
+    def __reduce__(self) -> tuple[type[Lookup], tuple[Path, int]]:
+        return Lookup, (self.folder, self.bits)
+
+    def find(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of those hashes that the table holds: their places in `hashes`, the place of their first entry in the
+        table (one for equal hashes), and the number of their entries.
+        """
+        chosen = np.flatnonzero(self._bitmap[hashes >> self._shift])
+        chosen = chosen[np.argsort(hashes[chosen])]  # looked up in order, which spares the processor's cache
+        first = np.searchsorted(self.hashes, hashes[chosen], "left")
+        count = np.searchsorted(self.hashes, hashes[chosen], "right") - first
+        known = count > 0
+        return chosen[known], first[known], count[known]
+
+    def shared(
+        self, group: NDArray[np.int64], first: NDArray[np.int64], count: NDArray[np.int64], owners: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs of a group and one of `owners` owners that occur, in their order, and how often each does.
+
+        Member i of the groups, which is in `group[i]`, has `count[i]` entries in the table from `first[i]` on.
+        """
+        ends = np.cumsum(count)
+        codes, times = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        start = 0
+        while start < len(group):
+            before = ends[start - 1] if start else 0
+            stop = max(int(np.searchsorted(ends, before + _COUNTED, "right")), start + 1)
+            many, some = count[start:stop], slice(start, stop)
+            at = np.repeat(first[some] - (ends[some] - many - before), many) + np.arange(int(many.sum()))
+            new, new_times = np.unique(np.repeat(group[some], many) * owners + self.owners[at], return_counts=True)
+            codes, place = np.unique(np.concatenate((codes, new)), return_inverse=True)
+            times = np.bincount(place, np.concatenate((times, new_times)), len(codes)).astype(np.int64)
+            start = stop
+        return codes // max(owners, 1), codes % max(owners, 1), times
+
+
+class Builder:
+    """Takes entries (hash of `bits` bits, owner) in any order and number, and sorts them to a table in a new folder."""
+
+    def __init__(self, folder: Path, bits: int) -> None:
+        self._folder, self._bits = folder, bits
+        self._waiting: list[tuple[NDArray[np.uint64], NDArray[np.int32]]] = []
+        self._count = 0
+        folder.mkdir(parents=True)
+
+    def add(self, hashes: NDArray[np.uint64], owners: NDArray[np.int32]) -> None:
+        """Take entries; from a million on they go to the files of their partitions."""
+        self._waiting.append((hashes, owners))
+        self._count += len(hashes)
+        if self._count >= _WAITING:
+            self._deal()
+
+    def build(self) -> Lookup:
+        """Sort the partitions, one behind the other, and mark the bitmap."""
+        if self._waiting:
+            self._deal()
+        total = 0
+        with (self._folder / "hashes").open("wb") as hashes_file, (self._folder / "owners").open("wb") as owners_file:
+            for partition in range(1 << _PARTITIONS):
+                hashes = _taken(self._folder / f"hashes.{partition}", np.dtype(np.uint64))
+                owners = _taken(self._folder / f"owners.{partition}", np.dtype(np.int32))
+                order = np.argsort(hashes, kind="stable")
+                hashes[order].tofile(hashes_file)
+                owners[order].tofile(owners_file)
+                total += len(order)
+        size = min(max(_BITMAP[0], (8 * total).bit_length()), _BITMAP[1], self._bits)
+        bitmap = np.zeros(1 << size, bool)
+        hashes = _mapped(self._folder / "hashes", np.dtype(np.uint64))
+        for first in range(0, total, _WAITING):
+            bitmap[hashes[first : first + _WAITING] >> np.uint64(self._bits - size)] = True
+        bitmap.tofile(self._folder / "bitmap")
+        return Lookup(self._folder, self._bits)
+
+    def _deal(self) -> None:
+        """Add what waits to the files of its partitions, which are named by the hashes' first bits."""
+        hashes, owners = (np.concatenate(column) for column in zip(*self._waiting, strict=True))
+        partition = (hashes >> np.uint64(self._bits - _PARTITIONS)).astype(np.int64)
+        order = np.argsort(partition, kind="stable")
+        cuts = np.searchsorted(partition[order], np.arange((1 << _PARTITIONS) + 1))
+        for number in np.flatnonzero(np.diff(cuts)).tolist():
+            some = order[cuts[number] : cuts[number + 1]]
+            for name, values in (("hashes", hashes), ("owners", owners)):
+                with (self._folder / f"{name}.{number}").open("ab") as file:
+                    values[some].tofile(file)
+        self._waiting, self._count = [], 0
+
+
+def _taken(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
+    """What a file holds, which is deleted; nothing if there is none."""
+    if not path.exists():
+        return np.zeros(0, kind)
+    values = np.fromfile(path, kind)
+    path.unlink()
+    return values
+
+
+def _mapped(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
