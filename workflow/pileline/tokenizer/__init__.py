@@ -5,8 +5,20 @@ name, so that a change there does not make the shards again: `card` measures a t
 tells what a source's text is worth to it, `huggingface` exports it.
 """
 
-from pileline.tokenizer.encode import NAME, Tokenizer
-from pileline.tokenizer.settings import DEFAULTS, END, KINDS, TokenizerError, check
+from pileline.tokenizer.encode import NAME, Tokenizer, Tokens
 from pileline.tokenizer.learn import Training, fit, train
+from pileline.tokenizer.settings import DEFAULTS, END, KINDS, TokenizerError, check
 
-__all__ = ["DEFAULTS", "END", "KINDS", "NAME", "Tokenizer", "TokenizerError", "Training", "check", "fit", "train"]
+__all__ = [
+    "DEFAULTS",
+    "END",
+    "KINDS",
+    "NAME",
+    "Tokenizer",
+    "TokenizerError",
+    "Tokens",
+    "Training",
+    "check",
+    "fit",
+    "train",
+]
