@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,11 +91,13 @@ def test_files_do_not_depend_on_threads(corpus: Path, made: tokenizer.Tokenizer,
 
 def test_a_tokenizer_that_loses_text_is_caught(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:
     class Lossy(tokenizer.Tokenizer):
-        def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[tokenizer.Tokens]:
-            return [tokens[1:] for tokens in super().encode_batch(texts, threads)]
+        def encode_flat(self, texts: Sequence[str], threads: int = 1) -> tuple[Any, Any]:
+            ids, offsets = super().encode_flat(texts, threads)
+            last = int(offsets[4])  # of the fourth document
+            return np.delete(ids, last - 1), offsets - (offsets >= last)
 
     lossy = Lossy(made._processor.serialized_model_proto())
-    with pytest.raises(shards.ShardError, match="the tokenizer loses text"):
+    with pytest.raises(shards.ShardError, match=r"s0/f#3: its tokens .* the tokenizer loses text"):
         shards.write(corpus, "train", lossy, tmp_path)
 
 
@@ -108,11 +111,15 @@ def test_reading_copies_nothing(corpus: Path, made: tokenizer.Tokenizer, tmp_pat
     assert np.shares_memory(opened.tokens.read(5, 50), part)
 
 
-def test_tokens_take_two_bytes_where_they_fit() -> None:
-    assert token_type(65_536) == pa.uint16()
-    assert token_type(65_537) == pa.uint32()
-    column = stream([np.array([70_000, 3]), np.array([], dtype=np.int32)], 1, pa.list_(pa.uint32()))
-    assert column.to_pylist() == [[1, 70_000, 3], [1]]
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [(256, pa.uint8()), (257, pa.uint16()), (65_536, pa.uint16()), (65_537, pa.uint32())],
+)
+def test_tokens_take_as_few_bytes_as_the_vocabulary_allows(size: int, kind: pa.DataType) -> None:
+    assert token_type(size) == kind
+    column = stream(np.array([size - 1, 3], np.int32), np.array([0, 2, 2]), 1, kind)
+    assert column.tolist() == [1, size - 1, 3, 1]
+    assert column.itemsize * 8 == kind.bit_width
 
 
 def test_an_empty_split_opens_and_has_no_batches(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:

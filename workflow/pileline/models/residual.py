@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from .interface import Floats, ModelError, Stream, Tokens, read_configuration
 from .ngram import NGram, document_hashes
-from .transformer import LOGITS_AT_ONCE, Decoder, Shape, Transformer
+from .transformer import LOGITS_AT_ONCE, Decoder, Shape, Transformer, predicted
 
 
 def repeats(tokens: Tensor, end: int, vocabulary: int, levels: int) -> list[Tensor]:
@@ -98,8 +98,8 @@ class Corrected(nn.Module):
         )
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats a token; both [batch, length]."""
-        return -self.log_likelihood(self.hidden(tokens), tokens, targets).mean()
+        """Mean cross-entropy in nats a token; both [batch, length]. Targets of -100 are padding and do not count."""
+        return -self.log_likelihood(self.hidden(tokens), tokens, targets).sum() / predicted(targets)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = self.decoder.parameter_groups()

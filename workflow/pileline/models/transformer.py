@@ -36,6 +36,7 @@ from .interface import Floats, LanguageModel, ModelError, Tokens, read_configura
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
 LOGITS_AT_ONCE = 1 << 21  # numbers; a larger block of logits would leave the CPU's cache and malloc's heap
+DOCUMENTS = ("joined", "separate")
 SCORED_AT_ONCE = 1 << 13  # tokens a forward pass when scoring
 
 
@@ -50,6 +51,7 @@ class Shape:
     mlp: int = 4  # the MLP's inner width, in widths
     bigrams: int = 0  # buckets of the hashed bigram embedding; 0: none
     tied: bool | None = None  # input and output embeddings are one; None: if small
+    documents: str = "joined"  # of a block: attention sees those before, too; or each is "separate", as when scored
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context", "mlp"):
@@ -59,11 +61,18 @@ class Shape:
             raise ModelError(f"transformer: width {self.width} must be an even multiple of heads {self.heads}")
         if self.bigrams < 0:
             raise ModelError(f"transformer: bigrams is {self.bigrams}, must be 0 (none) or a number of buckets")
+        if self.documents not in DOCUMENTS:
+            raise ModelError(f"transformer: documents is '{self.documents}', must be one of {', '.join(DOCUMENTS)}")
 
 
 def norm(x: Tensor) -> Tensor:
     """RMSNorm over the last axis, without a gain."""
     return F.rms_norm(x, (x.size(-1),))
+
+
+def predicted(targets: Tensor) -> Tensor:
+    """How many targets are tokens and not padding; 1 if none is, so that a loss of nothing is 0."""
+    return (targets >= 0).sum().clamp(min=1)
 
 
 # --------------------------------------------------------------------------------------------- the network
@@ -82,6 +91,20 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
 
 
+def borders(tokens: Tensor, end: int) -> tuple[Tensor, Tensor]:
+    """Positions [batch, length] in each document, and which places [batch, 1, length, length] each place may see.
+
+    A document begins with `end`; what stands before the first is one too. A place sees itself and what is before it in
+    its document, so a document is computed as if it stood alone.
+    """
+    starts = tokens == end
+    place = torch.arange(tokens.size(1), device=tokens.device)
+    positions = place - torch.where(starts, place, 0).cummax(dim=1).values
+    document = starts.cumsum(dim=1)
+    seen = (document[:, :, None] == document[:, None, :]) & (place[:, None] >= place)
+    return positions, seen[:, None]
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and normalized queries and keys."""
 
@@ -93,14 +116,14 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, shape.width, bias=False)
         self.project = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor | None) -> Tensor:
         batch, length, width = x.shape
         query, key, value = (
             layer(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
         query, key = (rotate(norm(y), cosine, sine).to(value.dtype) for y in (query, key))
-        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None)
         return self.project(y.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
 
 
@@ -113,8 +136,8 @@ class Block(nn.Module):
         self.expand = nn.Linear(shape.width, shape.mlp * shape.width, bias=False)
         self.project = nn.Linear(shape.mlp * shape.width, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        x = x + self.attention(norm(x), cosine, sine)
+    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor | None) -> Tensor:
+        x = x + self.attention(norm(x), cosine, sine, seen)
         return x + self.project(F.relu(self.expand(norm(x))).square())  # type: ignore[no-any-return]
 
 
@@ -124,9 +147,9 @@ class Decoder(nn.Module):
     cosine: Tensor
     sine: Tensor
 
-    def __init__(self, shape: Shape, vocabulary_size: int) -> None:
+    def __init__(self, shape: Shape, vocabulary_size: int, end: int) -> None:
         super().__init__()
-        self.shape, self.vocabulary_size = shape, vocabulary_size
+        self.shape, self.vocabulary_size, self.end = shape, vocabulary_size, end
         self.embedding = nn.Embedding(vocabulary_size, shape.width)
         self.bigram = nn.Embedding(shape.bigrams, shape.width) if shape.bigrams else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
@@ -158,14 +181,19 @@ class Decoder(nn.Module):
         if self.bigram is not None:
             x = x + self.bigram(self._buckets(tokens))
         first = x = norm(x)
-        cosine, sine = self.cosine[:length], self.sine[:length]
+        cosine, sine, seen = self.cosine[:length], self.sine[:length], None
+        if self.shape.documents == "separate":
+            positions, seen = borders(tokens, self.end)
+            cosine, sine = (table[positions][:, None] for table in (self.cosine, self.sine))
         for index, block in enumerate(self.blocks):
-            x = block(x + self.again[index] * first, cosine, sine)
+            x = block(x + self.again[index] * first, cosine, sine, seen)
         return norm(x)
 
     def _buckets(self, tokens: Tensor) -> Tensor:
-        """The bucket of each token with the one before it; a block's first token has none before it."""
+        """The bucket of each token with the one before it; the first of a block, or separate document, has none."""
         before = F.pad(tokens[:, :-1] + 1, (1, 0))
+        if self.shape.documents == "separate":
+            before = before.masked_fill(tokens == self.end, 0)
         key = before * self.vocabulary_size + tokens
         return key * 48_271 % 2_147_483_647 % self.shape.bigrams  # Park & Miller's generator as the hash
 
@@ -178,7 +206,7 @@ class Decoder(nn.Module):
         return self.logits(self.hidden(tokens))
 
     def log_likelihood(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Natural-log probability of each target, [tokens, width] and [tokens] to [tokens].
+        """Natural-log probability of each target, [tokens, width] and [tokens] to [tokens]; 0 for padding (-100).
 
         Logits are made a block of rows at a time: they are by far the largest array of a small model.
         """
@@ -187,8 +215,8 @@ class Decoder(nn.Module):
         return -torch.cat([F.cross_entropy(self.logits(h), t, reduction="none") for h, t in parts])
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats a token; both [batch, length]."""
-        return -self.log_likelihood(self.hidden(tokens).flatten(0, 1), targets.flatten()).mean()
+        """Mean cross-entropy in nats a token; both [batch, length]. Targets of -100 are padding and do not count."""
+        return -self.log_likelihood(self.hidden(tokens).flatten(0, 1), targets.flatten()).sum() / predicted(targets)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What the optimizer treats alike: hidden `matrices`, `embeddings` (and an untied head), `vectors`."""
@@ -236,7 +264,7 @@ class Transformer(LanguageModel):
         self.vocabulary_size, self.end = vocabulary_size, end
         self.context = shape.context
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights when made; `initialize` draws ours
-            self.network: Any = Decoder(shape, vocabulary_size)
+            self.network: Any = Decoder(shape, vocabulary_size, end)
         self.shape = replace(shape, tied=self.network.tied)
 
     @classmethod

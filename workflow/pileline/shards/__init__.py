@@ -4,11 +4,18 @@
 documents of a split are one long stream, and a batch is a function of the seed and the step alone.
 """
 
-from pileline.shards.loader import Loader, ShardSet, TokenStream, map_files, open_shards
-from pileline.shards.write import DEFAULTS, ShardError, Written, write
+from pileline.shards.loader import Batches, Loader, prefetch
+from pileline.shards.packing import PACKINGS, PADDING, Account
+from pileline.shards.read import ShardSet, TokenStream, map_files, open_shards
+from pileline.shards.write import DEFAULTS, SCHEMA_VERSION, ShardError, Written, write
 
 __all__ = [
     "DEFAULTS",
+    "PACKINGS",
+    "PADDING",
+    "SCHEMA_VERSION",
+    "Account",
+    "Batches",
     "Loader",
     "ShardError",
     "ShardSet",
@@ -16,5 +23,6 @@ __all__ = [
     "Written",
     "map_files",
     "open_shards",
+    "prefetch",
     "write",
 ]

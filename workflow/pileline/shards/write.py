@@ -2,14 +2,18 @@
 
 A row is a document: its tokens with `end` before them (a model then starts every document from the same
 token, and needs no mark after the last), its source, its id and the bytes of its text. Record batches hold
-about a million tokens each, uncompressed, so that a memory map serves them without a copy. A token takes two
-bytes where the vocabulary allows, else four.
+about four million tokens each, uncompressed, so that a memory map serves them without a copy. A token takes one,
+two or four bytes, as few as the vocabulary allows. Any reader of Arrow files can open a shard.
+
+Documents are encoded some hundred at a time, by as many threads as are given: SentencePiece encodes outside
+Python, so each thread does all of a group's work, from text to the tokens as they are stored, on a core of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,26 +21,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pileline import documents
 from pileline.progress import Progress
+from pileline.shards.ahead import in_order
 from pileline.tokenizer import Tokenizer
 
+SCHEMA_VERSION = 2  # of the files; a reader refuses others
 DEFAULTS: dict[str, Any] = {"shard_mb": 64}
-BATCH_TOKENS = 1_000_000
+BATCH_TOKENS = 4_000_000
+GROUP = 512  # documents that a thread encodes at a time
+
+Numbers = npt.NDArray[np.int64]
 
 
 class ShardError(ValueError):
     """Shards that lose text, or do not fit what they are asked for: tokenizer, split, number of tokens."""
-
-
-class Row(NamedTuple):
-    """A document as shards hold it; `tokens` without `end`."""
-
-    id: str
-    source: str
-    tokens: npt.NDArray[np.int32]
-    bytes: int
 
 
 @dataclass
@@ -58,21 +59,23 @@ class Written:
         tokens = self.total("tokens") - self.total("documents")
         return self.total("bytes") / tokens if tokens else None
 
-    def count(self, row: Row) -> None:
-        """Add a document."""
-        counts = self.by_source.setdefault(row.source, {"documents": 0, "tokens": 0, "bytes": 0})
-        counts["documents"] += 1
-        counts["tokens"] += len(row.tokens) + 1
-        counts["bytes"] += row.bytes
+
+class Group(NamedTuple):
+    """Documents as shards hold them: `rows` has columns source (an index), id and bytes; `lengths` count `end`."""
+
+    tokens: npt.NDArray[Any]
+    lengths: Numbers
+    rows: pa.RecordBatch
 
 
 def token_type(vocabulary_size: int) -> pa.DataType:
-    """The narrowest of uint16 and uint32 that holds every token."""
-    return pa.uint16() if vocabulary_size <= 1 << 16 else pa.uint32()
+    """The narrowest of uint8, uint16 and uint32 that holds every token."""
+    return next(kind for kind in (pa.uint8(), pa.uint16(), pa.uint32()) if vocabulary_size <= 1 << kind.bit_width)
 
 
-def schema(tokenizer: Tokenizer) -> pa.Schema:
-    """The columns of a shard; its metadata names the tokenizer by the SHA-256 of its model."""
+def schema(tokenizer: Tokenizer, split: str = "", shard: int = 0) -> pa.Schema:
+    """The columns of a shard. Its metadata names the tokenizer by the SHA-256 of its model, and the shard's place."""
+    described = {"tokenizer_sha256": tokenizer.sha256, "end": tokenizer.end, "split": split, "shard": shard}
     return pa.schema(
         [
             pa.field("tokens", pa.list_(token_type(tokenizer.vocabulary_size)), nullable=False),
@@ -80,7 +83,7 @@ def schema(tokenizer: Tokenizer) -> pa.Schema:
             pa.field("id", pa.string(), nullable=False),
             pa.field("bytes", pa.uint32(), nullable=False),
         ],
-        metadata={"tokenizer_sha256": tokenizer.sha256, "end": str(tokenizer.end)},
+        metadata={"schema_version": str(SCHEMA_VERSION)} | {key: str(value) for key, value in described.items()},
     )
 
 
@@ -99,86 +102,122 @@ def write(
     gives one shard without documents. Raises `ShardError` should tokens not stand for every byte of their text.
     """
     path = Path(corpus) / f"{split}.parquet"
-    layout = schema(tokenizer)
-    written = Written(split, str(layout.field("tokens").type.value_type))
-    names = sorted({name for batch in documents.batches(path, ["source"]) for name in batch.column(0).to_pylist()})
-    with _ShardFiles(Path(output), layout, names, tokenizer, shard_mb, written) as files:
-        for row in _rows(path, tokenizer, threads):
-            files.write(row)
-    return written
+    names = sorted(set().union(*(pc.unique(b.column(0)).to_pylist() for b in documents.batches(path, ["source"]))))
+    sources = pa.array(names, pa.string())
+    encode = partial(encode_group, tokenizer=tokenizer, sources=sources)
+    with (
+        Progress(f"tokenizing {path}", unit="B") as progress,
+        _ShardFiles(Path(output), split, sources, tokenizer, shard_mb) as files,
+    ):
+        for group in in_order(encode, _groups(path), threads, ahead=2 * threads if threads > 1 else 0):
+            files.write(group)
+            progress.add(pc.sum(group.rows.column("bytes")).as_py() or 0)
+    return files.written
 
 
-def _rows(path: Path, tokenizer: Tokenizer, threads: int) -> Iterator[Row]:
-    with Progress(f"tokenizing {path}", unit="B") as progress:
-        for batch in documents.batches(path, ["id", "source", "text"]):
-            ids, sources, texts = (column.to_pylist() for column in batch.columns)
-            lengths = [len(text.encode()) for text in texts]
-            yield from map(Row, ids, sources, tokenizer.encode_batch(texts, threads), lengths)
-            progress.add(sum(lengths))
+def _groups(path: Path) -> Iterator[pa.RecordBatch]:
+    for batch in documents.batches(path, ["id", "source", "text"]):
+        for start in range(0, batch.num_rows, GROUP):
+            yield batch.slice(start, GROUP)
+
+
+def encode_group(texts: pa.RecordBatch, tokenizer: Tokenizer, sources: pa.Array) -> Group:
+    """Encode the documents of a batch with columns id, source and text, each with `end` before it."""
+    ids, offsets = tokenizer.encode_flat(texts.column("text").to_pylist())
+    sizes = documents.text_bytes(texts)
+    _check_bytes(texts, tokenizer, ids, offsets, sizes)
+    tokens = stream(ids, offsets, tokenizer.end, token_type(tokenizer.vocabulary_size))
+    places = pc.index_in(texts.column("source"), value_set=sources)
+    columns = {"source": places, "id": texts.column("id"), "bytes": pa.array(sizes, pa.uint32())}
+    return Group(tokens, np.diff(offsets) + 1, pa.RecordBatch.from_pydict(columns))
+
+
+def _check_bytes(
+    texts: pa.RecordBatch, tokenizer: Tokenizer, ids: npt.NDArray[np.int32], offsets: Numbers, sizes: Numbers
+) -> None:
+    found = np.diff(np.append(0, np.cumsum(tokenizer.token_bytes[ids]))[offsets])
+    wrong = np.flatnonzero(found != sizes)
+    if wrong.size:
+        raise ShardError(
+            f"{texts.column('id')[int(wrong[0])]}: its tokens stand for {found[wrong[0]]:,} bytes of text, "
+            f"it has {sizes[wrong[0]]:,}; the tokenizer loses text"
+        )
+
+
+def stream(ids: npt.NDArray[np.int32], offsets: Numbers, end: int, kind: pa.DataType) -> npt.NDArray[Any]:
+    """`ids` with `end` before those of each document, which begin at `offsets` [documents + 1]."""
+    tokens = np.empty(len(ids) + len(offsets) - 1, dtype=kind.to_pandas_dtype())
+    text = np.ones(len(tokens), dtype=bool)
+    text[offsets[:-1] + np.arange(len(offsets) - 1)] = False
+    tokens[~text] = end
+    tokens[text] = ids
+    return tokens
 
 
 class _ShardFiles:
-    """Collects rows to record batches and record batches to files."""
+    """Collects documents to record batches and record batches to files; both close behind the document that fills them.
 
-    def __init__(
-        self,
-        folder: Path,
-        layout: pa.Schema,
-        sources: list[str],
-        tokenizer: Tokenizer,
-        shard_mb: float,
-        written: Written,
-    ) -> None:
-        self._folder, self._layout, self._tokenizer, self._written = folder, layout, tokenizer, written
-        self._width = layout.field("tokens").type.value_type.bit_width // 8
+    So where they close does not depend on how the documents came in groups.
+    """
+
+    def __init__(self, folder: Path, split: str, sources: pa.Array, tokenizer: Tokenizer, shard_mb: float) -> None:
+        self._folder, self._tokenizer = folder, tokenizer
         # One dictionary for all batches: an IPC file may not replace it midway.
-        self._names = pa.array(sources, pa.string())
-        self._places = {name: place for place, name in enumerate(sources)}
-        self._shard_tokens = max(int(shard_mb * 1e6) // self._width, 1)
-        self._rows: list[Row] = []
-        self._collected = self._in_file = 0  # tokens in `_rows`, and written to the open file
-        self._file = self._open()
+        self._sources = sources
+        kind = token_type(tokenizer.vocabulary_size)
+        self._shard_tokens = max(int(shard_mb * 1e6) // (kind.bit_width // 8), 1)
+        self._counts = np.zeros((len(sources), 3), dtype=np.int64)
+        self._groups: list[Group] = []
+        self._collected = self._in_file = 0  # tokens in `_groups`, and written to the open file
+        self.written = Written(split, str(kind))
+        self._open()
 
-    def _open(self) -> Any:
-        name = f"{self._written.split}-{len(self._written.shards):05d}.arrow"
-        self._written.shards.append(name)
-        return pa.ipc.new_file(self._folder / name, self._layout)
+    def _open(self) -> None:
+        name = f"{self.written.split}-{len(self.written.shards):05d}.arrow"
+        self._schema = schema(self._tokenizer, self.written.split, len(self.written.shards))
+        self._file = pa.ipc.new_file(self._folder / name, self._schema)
+        self.written.shards.append(name)
 
-    def write(self, row: Row) -> None:
-        if self._in_file + self._collected >= self._shard_tokens:
-            self._flush()
-            self._file.close()
-            self._file, self._in_file = self._open(), 0
-        self._rows.append(row)
-        self._collected += len(row.tokens) + 1
-        self._written.count(row)
-        if self._collected >= BATCH_TOKENS:
-            self._flush()
+    def write(self, group: Group) -> None:
+        ends, start = np.cumsum(group.lengths), 0
+        while start < len(ends):
+            if self._in_file >= self._shard_tokens:
+                self._file.close()
+                self._open()
+                self._in_file = 0
+            before = int(ends[start - 1]) if start else 0
+            room = min(BATCH_TOKENS, self._shard_tokens - self._in_file) - self._collected
+            stop = min(int(np.searchsorted(ends, before + room)) + 1, len(ends))
+            after = int(ends[stop - 1])
+            rows = group.rows.slice(start, stop - start)
+            self._groups.append(Group(group.tokens[before:after], group.lengths[start:stop], rows))
+            self._collected += after - before
+            if after - before >= room:
+                self._flush()
+            start = stop
+        self._count(group)
+
+    def _count(self, group: Group) -> None:
+        places = group.rows.column("source").to_numpy()
+        for column, weights in enumerate((None, group.lengths, group.rows.column("bytes").to_numpy())):
+            self._counts[:, column] += np.bincount(places, weights, len(self._sources)).astype(np.int64)
 
     def _flush(self) -> None:
-        if not self._rows:
+        if not self._groups:
             return
-        tokens = stream([row.tokens for row in self._rows], self._tokenizer.end, self._layout.field("tokens").type)
-        self._check_bytes(tokens)
-        places = pa.array([self._places[row.source] for row in self._rows], pa.int32())
+        offsets = np.zeros(sum(len(group.lengths) for group in self._groups) + 1, dtype=np.int32)
+        np.cumsum(np.concatenate([group.lengths for group in self._groups]), out=offsets[1:])
+        tokens = pa.array(np.concatenate([group.tokens for group in self._groups]))
+        rows = pa.Table.from_batches([group.rows for group in self._groups]).combine_chunks().to_batches()[0]
         columns = [
-            tokens,
-            pa.DictionaryArray.from_arrays(places, self._names),
-            pa.array([row.id for row in self._rows], pa.string()),
-            pa.array([row.bytes for row in self._rows], pa.uint32()),
+            pa.ListArray.from_arrays(pa.array(offsets), tokens, type=self._schema.field("tokens").type),
+            pa.DictionaryArray.from_arrays(rows.column("source"), self._sources),
+            rows.column("id"),
+            rows.column("bytes"),
         ]
-        self._file.write_batch(pa.record_batch(columns, schema=self._layout))
+        self._file.write_batch(pa.record_batch(columns, schema=self._schema))
         self._in_file += self._collected
-        self._rows, self._collected = [], 0
-
-    def _check_bytes(self, tokens: pa.ListArray) -> None:
-        found = int(self._tokenizer.token_bytes[tokens.values.to_numpy()].sum())
-        expected = sum(row.bytes for row in self._rows)
-        if found != expected:
-            raise ShardError(
-                f"{self._folder / self._written.shards[-1]}: tokens stand for {found:,} bytes of text, the documents "
-                f"from {self._rows[0].id} to {self._rows[-1].id} have {expected:,}; the tokenizer loses text"
-            )
+        self._groups, self._collected = [], 0
 
     def __enter__(self) -> _ShardFiles:
         return self
@@ -186,16 +225,7 @@ class _ShardFiles:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if kind is None:
             self._flush()
+            columns = zip(self._sources.to_pylist(), self._counts.tolist(), strict=True)
+            names = ("documents", "tokens", "bytes")
+            self.written.by_source = {name: dict(zip(names, row, strict=True)) for name, row in columns}
         self._file.close()
-
-
-def stream(texts: Sequence[npt.NDArray[np.int32]], end: int, kind: pa.ListType) -> pa.ListArray:
-    """The token column of `texts`: each one's tokens with `end` before them, as one flat array and its offsets."""
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum([len(tokens) + 1 for tokens in texts], out=offsets[1:])
-    flat = np.empty(offsets[-1], dtype=kind.value_type.to_pandas_dtype())
-    text = np.ones(len(flat), dtype=bool)
-    text[offsets[:-1]] = False
-    flat[~text] = end
-    flat[text] = np.concatenate(texts)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat), type=kind)

@@ -52,7 +52,7 @@ def train(
     whole = open_shards(shards, "train")
     stepped = model.prepare(whole.tokens)
     part = whole if stepped == whole.n_tokens else _start(whole, stepped)
-    loader = Loader(part, batch, model.context, seed)
+    loader = Loader(part, batch, model.context, seed, packing=plan.packing, weights=plan.source_weights)
     validation = _validation(shards)
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
@@ -60,6 +60,7 @@ def train(
     data = manifest.canonical_json(manifest.read(shards, "shards").files)
     outcome = loop.run(model, loader, held_out, plan, seed, threads, Path(output), Path(scratch), data)
     model.complete(whole.tokens)
+    outcome.packing = loader.account().to_dict()
     outcome.validation_loss = loss_over(model, _sample(validation))
     return outcome
 

@@ -13,9 +13,10 @@ import math
 import os
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ import torch
 from pileline.manifest import canonical_json
 from pileline.models.device import autocast, choose_precision
 from pileline.progress import Progress, readable
+from pileline.shards import PADDING, Batches, prefetch
 
 from . import checkpoint, optimizers, schedules
 from .log import NAME as LOG_NAME
@@ -38,14 +40,6 @@ VALIDATION_TOKENS = 8192  # tokens of the validation split that are looked at th
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
-class Batches(Protocol):
-    """What the loop needs of `pileline.shards.Loader`."""
-
-    epoch_steps: int
-
-    def batch_at(self, step: int) -> Batch: ...
-
-
 class Run:
     """One training run. `folders` are where it writes: `output` (events), `scratch` (checkpoint and log)."""
 
@@ -56,13 +50,13 @@ class Run:
         self.network = model.network
         self.optimizers = optimizers.build(self.network.parameter_groups(), plan)
         self.identity = self._identity(data)
-        self.step = 0
+        self.step = self.seen = 0  # steps taken, and tokens predicted in them
         self.recent: list[float] = []  # losses since the last record
 
     def _identity(self, data: str) -> str:
         """A hash of all that decides the weights; a checkpoint with another one is not continued."""
         machine = torch.cuda.get_device_name() if self.model.device.startswith("cuda") else _cpu_name()
-        rooms = ("pileline.models.", "pileline.training.")
+        rooms = ("pileline.models.", "pileline.shards.", "pileline.training.")
         parts = {
             "model": self.model.configuration(),
             "plan": asdict(self.plan),
@@ -85,7 +79,7 @@ class Run:
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step, self.recent = state["step"], state["recent"]
+        self.step, self.seen, self.recent = state["step"], state["seen"], state["recent"]
         print(f"resumed after step {self.step:,} from {self.scratch / checkpoint.NAME}", flush=True)
         return int(state["log_bytes"])
 
@@ -95,6 +89,7 @@ class Run:
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
+            "seen": self.seen,
             "recent": self.recent,
             "log_bytes": log.flush(),
         }
@@ -109,10 +104,10 @@ class Run:
 
     def update(self, batch: Batch) -> tuple[float, float, float]:
         """One gradient step; returns the loss, the gradient's norm and the factor on the rates."""
-        total = 0.0
+        total, tokens = 0.0, predicted(batch)
         parts = [np.array_split(part, self.plan.accumulate) for part in batch]
         for inputs, targets in zip(*parts, strict=True):
-            loss = self.loss((inputs, targets)) * (inputs.size / batch[0].size)
+            loss = self.loss((inputs, targets)) * (predicted((inputs, targets)) / tokens)
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf).item()
@@ -128,6 +123,7 @@ class Run:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.seen += tokens
         self.recent.append(total)
         return total, norm, factor
 
@@ -160,11 +156,10 @@ def run(
     run = Run(model, plan, seed, threads, data, scratch)
     log = Log(scratch, output / "events", run.resume())
     log_every, validate_every = -(-plan.steps // LOGGED), -(-plan.steps // VALIDATIONS)
-    tokens, saved, begun, first = 0, time.monotonic(), time.monotonic(), run.step
-    with Progress("training", total=plan.steps - first, unit="steps") as progress:
-        while run.step < plan.steps:
-            batch = batches.batch_at(run.step)
-            tokens = batch[0].size
+    saved, begun, first, seen = time.monotonic(), time.monotonic(), run.step, run.seen
+    coming = prefetch(batches, range(first, plan.steps), plan.prefetch)
+    with closing(coming), Progress("training", total=plan.steps - first, unit="steps") as progress:
+        for batch in coming:
             loss, norm, factor = run.update(batch)
             last = run.step == plan.steps
             if run.step % log_every == 0 or last:
@@ -172,9 +167,9 @@ def run(
                 log.write(
                     {
                         "step": run.step,
-                        "tokens": run.step * tokens,
+                        "tokens": run.seen,
                         "loss": float(np.mean(run.recent)),
-                        "validation_loss": run.validate(validation, tokens) if measure else None,
+                        "validation_loss": run.validate(validation, batch[0].size) if measure else None,
                         "rate": factor,
                         "gradient_norm": norm,
                     }
@@ -183,7 +178,7 @@ def run(
             if last or time.monotonic() - saved >= checkpoint_seconds:
                 run.save(log)
                 saved = time.monotonic()
-            speed = (run.step - first) * tokens / (time.monotonic() - begun)
+            speed = (run.seen - seen) / (time.monotonic() - begun)
             progress.add(1, f"loss {loss:.3f}, {readable(speed)} tokens/s")
     log.close()
     curve = read(log.path)
@@ -200,6 +195,11 @@ def run(
         optimizer=optimizers.describe(plan),
         curve=curve,
     )
+
+
+def predicted(batch: Batch) -> int:
+    """How many targets of a batch are tokens, not padding."""
+    return int(np.count_nonzero(batch[1] != PADDING))
 
 
 def prepare(threads: int) -> None:

@@ -15,7 +15,7 @@ class Outcome:
     """Losses are in nats a token. `curve` records have step, tokens, loss, validation_loss."""
 
     steps: int
-    tokens_seen: int
+    tokens_seen: int  # without padding
     epochs: float
     final_training_loss: float | None  # None where the model does not learn by minimizing it
     validation_loss: float | None  # over whole validation documents; None without any
@@ -24,6 +24,7 @@ class Outcome:
     threads: int
     optimizer: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    packing: dict[str, Any] = field(default_factory=dict)  # an epoch's rows, padding and cut documents; see `Account`
 
     def metrics(self) -> dict[str, Any]:
         """As the manifest's metrics: the curve thinned to at most `CURVE_POINTS`, every validation kept."""

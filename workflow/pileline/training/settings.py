@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pileline.shards import PACKINGS
+
 SCHEDULES = ("wsd", "cosine")
 
 
@@ -31,13 +33,25 @@ class Plan:
     weight_decay: float = 0.0  # of the matrices
     clip: float = 1.0  # largest norm of the gradient; 0: no limit
     precision: str = "auto"  # float32, bfloat16 (matrix products only), or what the device does well
+    packing: str = "concatenate"  # how documents are laid in blocks: end to end and cut, or whole by best_fit
+    source_weights: dict[str, float] | None = None  # times an epoch draws a source's documents; 1.0 if not named
+    prefetch: int = 0  # batches made ahead by a thread; worth it where shards are slow to read
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch_tokens", 1), ("accumulate", 1), ("warmup", 0), ("clip", 0)):
+        for name, low in (
+            ("steps", 1),
+            ("batch_tokens", 1),
+            ("accumulate", 1),
+            ("warmup", 0),
+            ("clip", 0),
+            ("prefetch", 0),
+        ):
             if getattr(self, name) < low:
                 raise TrainingError(f"training: {name} is {getattr(self, name)}, must be at least {low}")
         if self.schedule not in SCHEDULES:
             raise TrainingError(f"training: schedule '{self.schedule}' is none of {', '.join(SCHEDULES)}")
+        if self.packing not in PACKINGS:
+            raise TrainingError(f"training: packing '{self.packing}' is none of {', '.join(PACKINGS)}")
         if not 0 <= self.decay <= 1:
             raise TrainingError(f"training: decay is {self.decay}, must be a share of the steps from 0 to 1")
 
