@@ -205,7 +205,7 @@ class _Transfer:
     def _append(self, response: requests.Response, have: int, progress: Progress) -> None:
         """Write the response's bytes behind the first `have` of the part."""
         length = response.headers.get("Content-Length", "")
-        end = have + int(length) if length.isdigit() else self.size
+        end = progress.total = have + int(length) if length.isdigit() else self.size
         with self.part.open("ab" if have else "wb") as file:
             for block in response.iter_content(BLOCK):
                 have += len(block)

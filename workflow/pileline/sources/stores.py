@@ -22,7 +22,8 @@ from pileline.sources.errors import SourceError
 from pileline.sources.http import PASSING, Hints, InterruptedDownloadError, Patience, retry, retry_after
 
 HINTS = Hints("the source's `fsspec` in config.yaml", "another store")
-BLOCK = 1024 * 1024
+BLOCK = 1024 * 1024  # bytes handed on at a time
+REQUEST = 16 * BLOCK  # bytes asked for at a time: hubs count requests
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 
 
@@ -138,11 +139,13 @@ class _Copy:
             self.store.invalidate_cache(self.path)  # ask again: the file may have changed since
         about, version = self.store.info(self.path), self.store.ukey(self.path)
         size: int | None = about.get("size")
+        progress.total = size
         known = self._beside().read_text(encoding="utf-8") if self._beside().exists() else None
         if known != version or (size is not None and self.length() > size):
             self.drop()
             self._beside().write_text(version, encoding="utf-8")
-        with self.store.open(self.path, "rb") as remote, self.part.open("ab") as local:
+        progress.done = float(self.length())
+        with self.store.open(self.path, "rb", block_size=REQUEST) as remote, self.part.open("ab") as local:
             if local.tell():
                 remote.seek(local.tell())
             while block := remote.read(BLOCK):
