@@ -163,6 +163,7 @@ def checked(raw: Settings) -> tuple[Settings, list[Experiment]]:
     broken: set[str] = set()
     value = _plain(raw, "", problems)
     _take_out(value)
+    problems += _expand_candidates(value.get("tokenizers"))
     problems += _schema_problems(value, schema(), "", broken)
     # What follows assumes the outer shape, so it looks only at the sections that have it.
     sound = {name: value[name] for name in schema()["properties"] if name in value and name not in broken}
@@ -192,6 +193,40 @@ def _take_out(value: Settings) -> None:
         if isinstance(section, dict):
             for name in [name for name, part in section.items() if part is None]:
                 del section[name]
+
+
+def _expand_candidates(tokenizers: Any) -> list[str]:
+    """Replace a tokenizer whose `kind` or `vocabulary` is a list by one for each combination, named for what differs.
+
+    So {bpe: {kind: bpe, vocabulary: [2048, 8192]}} gives bpe-2048 and bpe-8192. A setting that only some of the listed
+    kinds have goes to those. Returns what is wrong: names that are taken.
+    """
+    if not isinstance(tokenizers, dict):
+        return []
+    problems, expanded, defined = [], {}, schema()["$defs"]["tokenizers"]
+    for name, part in tokenizers.items():
+        lists = {key: part[key] for key in ("kind", "vocabulary") if isinstance(part, dict) and _is_list(part.get(key))}
+        if not lists:
+            expanded[name] = part
+            continue
+        known = {kind: set(defined[kind]["properties"]) for kind in lists.get("kind", []) if kind in defined}
+        for values in product(*lists.values()):
+            candidate = {"kind": None} | part | dict(zip(lists, values, strict=True))
+            if candidate["kind"] in known:
+                others = set().union(*known.values()) - known[candidate["kind"]]
+                candidate = {key: value for key, value in candidate.items() if key not in others}
+            full = "-".join([name, *(str(candidate[key]) for key in lists if key in candidate)])
+            if full in tokenizers or expanded.get(full, candidate) != candidate:
+                problems.append(f"tokenizers.{name}: its lists give '{full}', which there is already; rename one")
+            expanded[full] = candidate
+    tokenizers.clear()
+    tokenizers.update(expanded)
+    return problems
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a setting is a list of plain values; the schema tells what is wrong with another list."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str | int | float) for item in value)
 
 
 def _plain(value: Any, where: str, problems: list[str], around: tuple[int, ...] = ()) -> Any:
