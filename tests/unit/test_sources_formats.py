@@ -333,7 +333,7 @@ def test_parquet_in_archives(tmp_path: Path, name: str) -> None:
 
 def test_only_the_columns_asked_for_are_read_and_by_and_by(tmp_path: Path) -> None:
     letters = random.Random(1)
-    noise = pa.array([letters.randbytes(5000).hex() for _ in range(3000)])  # 30 MB, in one row group
+    noise = pa.array([letters.randbytes(5000).hex() for _ in range(6000)])  # 60 MB, in one row group
     data = parquet(pa.table({"text": noise, "other": noise}), compression="none")
     (tmp_path / "t.parquet").write_bytes(data)
     (tmp_path / "t.tar").write_bytes(tar({"t.parquet": data}, "w"))
@@ -344,7 +344,7 @@ def test_only_the_columns_asked_for_are_read_and_by_and_by(tmp_path: Path) -> No
         for item in extract(packaged(tmp_path, name), Reading.from_dict({"format": "parquet"})):
             most = max(most, pool.bytes_allocated() - before)
             assert item.size == 10_000
-        assert 0 < most < 20_000_000
+        assert 0 < most < 35_000_000  # a page, a batch, and the batch before
 
 
 # ------------------------------------------------------------------------------------------------ csv
@@ -368,7 +368,7 @@ def test_csv_is_read_as_it_was_written(tmp_path: Path, rows: list[tuple[str, str
 
 
 def test_csv_without_a_header_or_quotes(tmp_path: Path) -> None:
-    data = '\ufeff1;say "a;\r\n\r\n2;b\n'.encode()
+    data = '\ufeff1;say "a\r\n\r\n2;b\n'.encode()
     documents = read(tmp_path, "t.csv", data, format="csv", header=["id", "text"], delimiter=";", quote=None)
     assert texts(documents) == ['say "a', "b"]
     rows = read(tmp_path, "t.tsv", b'id\ttext\n1\tsay "a\n2\tb\n', format="tsv", where={"id": 2})

@@ -37,6 +37,12 @@ LINK = "a link or device"
 ENCRYPTED = "encrypted"
 _STRANGE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_NO_HEADER = (
+    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+    tarfile.EmptyHeaderError,  # type: ignore[attr-defined]  # the file ends, and no mark of the archive's end came
+)
+
 
 class Member(NamedTuple):
     """A member's name, and its stream until the next is asked for, or the `reason` why it is not read."""
@@ -54,7 +60,7 @@ class _CheckedTarInfo(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> _CheckedTarInfo:
         try:
             return super().fromtarfile(archive)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+        except _NO_HEADER as error:
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error  # type: ignore[attr-defined]
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:

@@ -82,9 +82,14 @@ def unread(data: bytes | int, reason: str) -> Record:
 
 def whole(stream: IO[bytes], reading: Reading) -> bytes | int:
     """All bytes of a member; only their number if that is beyond `member_mb`."""
-    most = reading.member_mb * MEGABYTE
-    data = stream.read(most + 1)
-    return data if len(data) <= most else len(data) + sum(map(len, iter(lambda: stream.read(_BLOCK), b"")))
+    most, size, pieces = reading.member_mb * MEGABYTE, 0, []
+    while data := stream.read(_BLOCK):
+        size += len(data)
+        if size > most:
+            pieces.clear()
+        else:
+            pieces.append(data)
+    return b"".join(pieces) if size <= most else size
 
 
 def whole_text(stream: IO[bytes], reading: Reading, place: str) -> str | Record:

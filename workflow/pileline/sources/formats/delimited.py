@@ -39,31 +39,41 @@ def _written(reading: Reading) -> dict[str, tuple[str, ...]]:
 
 
 class _Lines(Iterator[str]):
-    """The lines of a text, none longer than `most` characters; `size` counts their bytes until it is set back."""
+    """The lines of a text, none longer than `most` characters, each begun record's bytes and quotes counted."""
 
-    def __init__(self, text: io.TextIOWrapper, most: int) -> None:
-        self._text, self._most, self.size = text, most, 0
+    def __init__(self, text: io.TextIOWrapper, most: int, quote: str | None) -> None:
+        self._text, self._most, self._quote = text, most, quote
+        self.begin()
+
+    def begin(self) -> None:
+        self.size, self._quotes = 0, 0
 
     def __next__(self) -> str:
-        line = self._text.readline(self._most)
-        self._count(line)
+        line = self._read(self._most)
         if not line:
             raise StopIteration
         if len(line) == self._most:
             while line and not line.endswith(("\n", "\r")):
-                line = self._text.readline(_BLOCK)
-                self._count(line)
+                line = self._read(_BLOCK)
             raise csv.Error("field larger than field limit")  # as the reader says of a field in several lines
         return line
 
-    def _count(self, line: str) -> None:
+    def pass_over(self) -> None:
+        """Read to the end of a record that is too long: while quotes are open, it goes on in the next line."""
+        while self._quotes % 2 and self._read(_BLOCK):
+            pass
+
+    def _read(self, most: int) -> str:
+        line = self._text.readline(most)
         self.size += len(line.encode("utf-8", "surrogateescape"))
+        self._quotes += line.count(self._quote) if self._quote else 0
+        return line
 
 
 def _rows(text: io.TextIOWrapper, reading: Reading, place: str) -> Iterator[Record]:
     most, quote, header = reading.member_mb * MEGABYTE, reading.options["quote"], reading.options["header"]
     csv.field_size_limit(most)
-    lines = _Lines(text, most)
+    lines = _Lines(text, most, quote)
     rows = csv.reader(
         lines,
         delimiter=reading.options["delimiter"],
@@ -75,13 +85,16 @@ def _rows(text: io.TextIOWrapper, reading: Reading, place: str) -> Iterator[Reco
     if names:
         _check(names, reading, place)
     while True:
-        lines.size = 0
+        lines.begin()
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            yield unread(lines.size, TOO_LONG if "field limit" in str(error) else MALFORMED)
+            too_long = "field limit" in str(error)
+            if too_long:
+                lines.pass_over()
+            yield unread(lines.size, TOO_LONG if too_long else MALFORMED)
             continue
         if names is None:
             names = row
