@@ -399,6 +399,16 @@ def test_a_damaged_block_of_an_r_package_is_counted() -> None:
     assert [record.reason for record in read(block(strings(["a", "b"])[:-9]), format="r_data")] == [MALFORMED]
 
 
+def test_a_piece_beyond_the_bound_is_counted() -> None:
+    data = "one\n%\n" + 30_000 * f"{'a' * 49}\n" + "%\ntwo\n"
+    found = read(data, format="fortunes", member_mb=1)
+    assert [(record.text, record.size, record.reason) for record in found] == [
+        ("one", 3, None),
+        ("", 1_500_002, TOO_LONG),
+        ("two", 3, None),
+    ]
+
+
 def test_what_expands_beyond_the_bound_is_counted() -> None:
     bomb = block(strings(["a" * 3_000_000]))
     assert [record.reason for record in read(bomb, format="r_data", member_mb=1)] == [TOO_LONG]

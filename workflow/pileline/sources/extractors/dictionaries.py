@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import IO
 
+from pileline.sources.extractors.pieces import pieces
 from pileline.sources.reading import Reading
 from pileline.sources.record import MALFORMED, Format, Record, found, lines, unread
 
@@ -22,19 +23,11 @@ _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand, in Wor
 
 
 def read_dictd(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record]:
-    entry: list[str] = []
-    blank = True  # the line before had no text
-
-    for line in lines(stream, reading):
-        if isinstance(line, Record):
-            yield line
-            continue
-        if blank and line[:1].strip() and entry:
+    for entry in pieces(stream, reading, lambda before, line: not before.strip() and line[:1].strip() != ""):
+        if isinstance(entry, Record):
+            yield entry
+        else:
             yield from _entry(entry)
-            entry = []
-        blank = not line.strip()
-        entry.append(line)
-    yield from _entry(entry)
 
 
 def _entry(entry: list[str]) -> Iterator[Record]:

@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any
 
+from pileline.sources.extractors.pieces import pieces
 from pileline.sources.reading import Reading
-from pileline.sources.record import MALFORMED, MISSING, Format, Record, found, from_json, lines, unread, whole_text
+from pileline.sources.record import MALFORMED, MISSING, Format, Record, found, from_json, unread, whole_text
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|.\x08|[\x0e\x0f]")
 
@@ -40,22 +41,14 @@ def _poem(poem: Any, reading: Reading) -> Record:
 
 
 def read_fortunes(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record]:
-    piece: list[str] = []
-    for line in lines(stream, reading):
-        if isinstance(line, Record):
-            yield line
-        elif line.rstrip() == "%":
-            yield from _piece(piece)
-            piece = []
-        else:
-            piece.append(line)
-    yield from _piece(piece)
-
-
-def _piece(piece: list[str]) -> Iterator[Record]:
-    text = "\n".join(_TERMINAL.sub("", line).rstrip() for line in piece).strip("\n")
-    if text:
-        yield found(text)
+    for piece in pieces(stream, reading, lambda _, line: line.rstrip() == "%"):
+        if isinstance(piece, Record):
+            yield piece
+            continue
+        shown = piece[1:] if piece[0].rstrip() == "%" else piece
+        text = "\n".join(_TERMINAL.sub("", line).rstrip() for line in shown).strip("\n")
+        if text:
+            yield found(text)
 
 
 POEMS = Format(read_poems, {"text": "paragraphs", "metadata": []})
