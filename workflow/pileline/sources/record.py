@@ -82,7 +82,8 @@ def unread(data: bytes | int, reason: str) -> Record:
 
 def whole(stream: IO[bytes], reading: Reading) -> bytes | int:
     """All bytes of a member; only their number if that is beyond `member_mb`."""
-    most, size, pieces = reading.member_mb * MEGABYTE, 0, []
+    most, size = reading.member_mb * MEGABYTE, 0
+    pieces: list[bytes] = []
     while data := stream.read(_BLOCK):
         size += len(data)
         if size > most:
