@@ -221,7 +221,9 @@ does. \fBBold\fP\(em\[lq]quoted\[rq] \\
 number all
 lines
 .IP \(bu 2
-a bullet
+a
+.B
+bullet
 .de XX
 never seen
 ..

@@ -75,7 +75,8 @@ class _Page:
         elif name in ("if", "ie", "el", "while"):
             self.depth = rest.count("\\{") - rest.count("\\}")
         elif name in _FONTS:
-            self._text(_FONTS[name].join(_arguments(rest)))
+            if shown := _arguments(rest):  # without, it is about the next line
+                self._text(_FONTS[name].join(shown))
         elif name in ("UR", "MT"):
             self._text(rest)
         elif name in _BREAKS:
@@ -105,9 +106,8 @@ class _Page:
         if tight and self.lines:
             self.lines[-1] += "\n"
         elif not tight:
-            text = (
-                re.sub(r"\n ", "\n", " ".join(filter(None, self.lines))) if not self.verbatim else "".join(self.lines)
-            )
+            filled = re.sub(r"\n ", "\n", " ".join(filter(None, self.lines)))
+            text = "".join(self.lines) if self.verbatim else filled
             self.done.append(text.strip("\n"))
             self.lines = []
 
