@@ -18,7 +18,8 @@ from pileline import report
 from pileline.report import compare, lineage, mathematics, pages, runs, sanitize
 from pileline.report.read import Node, Results, collect, merge_experiments, plan
 from pileline.report.sections import SECTIONS
-from pileline.report.sections.models import roc_points, shown_piece
+from pileline.report.sections.models import roc_points
+from pileline.report.sections.tokenizers import shown_piece
 from pileline.report.tables import signed
 
 from tests.unit.report_results import CONFIGURATION, EXPERIMENTS, HOSTILE, make, notebook

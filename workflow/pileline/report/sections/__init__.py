@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pileline.report.read import Results
 from pileline.report.sections.data import cleaning, duplicates, holdout, sources
 from pileline.report.sections.headline import dag, headline
-from pileline.report.sections.models import bits, samples, tasks, tokenizers, training
+from pileline.report.sections.models import bits, samples, tasks, training
 from pileline.report.sections.repeat import benchmark, repeat
+from pileline.report.sections.tokenizers import tokenizers
 from pileline.report.tables import Section
 
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (

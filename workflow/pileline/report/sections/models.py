@@ -1,4 +1,4 @@
-"""From tokens to scores: tokenizers, training curves, bits per byte, tasks, samples."""
+"""From tokens to scores: training curves, bits per byte, tasks, samples."""
 
 from __future__ import annotations
 
@@ -17,82 +17,12 @@ from pileline.report.tables import (
     count,
     decimal,
     interval,
-    percent,
 )
-
-BLANK = "\u2581"
-_SHOWN = {BLANK: "·", " ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
 def _below(stage: Stage) -> str:
     """A stage's name without its first folder: demo/bpe4k of tokenizers/demo/bpe4k."""
     return stage.name.split("/", 1)[-1]
-
-
-def shown_piece(piece: str) -> str:
-    """A token's piece with its blanks and line ends made visible."""
-    return "".join(_SHOWN.get(character, character) for character in piece)
-
-
-def _compression_table(results: Results, stages: list[Stage]) -> Table:
-    """Bytes a token stands for, by source and tokenizer: more is better."""
-    sources = results.in_order({source for stage in stages for source in stage.metrics.get("compression", {})})
-    rows = []
-    for source in [*sources, "all"]:
-        values = []
-        for stage in stages:
-            found = stage.metrics.get("overall") if source == "all" else stage.metrics["compression"].get(source)
-            values.append((found or {}).get("bytes_per_token"))
-        best = best_of(values, largest=True)
-        marked = [
-            Cell(decimal(value, 2), best=len(stages) > 1 and value is not None and value == best) for value in values
-        ]
-        rows.append(cells(source, *marked))
-    caption = "Bytes of text that a token stands for, on the validation split of each tokenizer's corpus."
-    return Table(caption, ["Source", *(_below(stage) for stage in stages)], rows)
-
-
-def tokenizers(results: Results) -> Section | None:
-    """Compression by source, the longest pieces, and texts cut in pieces."""
-    stages = [stage for stage in results.of("tokenizer") if stage.metrics.get("compression")]
-    if not stages:
-        return None
-    facts, pieces = [], []
-    for stage in stages:
-        metrics = stage.metrics
-        rate, size = metrics.get("byte_fallback_rate"), metrics.get("vocabulary_size")
-        used = metrics.get("vocabulary_used")
-        share = used if isinstance(used, float) or not size or used is None else used / size
-        facts.append(
-            cells(
-                Cell(_below(stage), href=stage.page),
-                str(metrics.get("settings", {}).get("kind", MISSING)),
-                count(size),
-                percent(share),
-                percent(rate, 2),
-            )
-        )
-        pieces.append(
-            {
-                "name": _below(stage),
-                "longest": [shown_piece(_piece(entry)) for entry in metrics.get("longest_pieces", [])[:24]],
-                "segmentations": [
-                    (entry.get("source", ""), [shown_piece(piece) for piece in entry.get("pieces", [])[:120]])
-                    for entry in metrics.get("sample_segmentations", [])
-                ],
-            }
-        )
-    columns = ["Tokenizer", "Kind", "Vocabulary", "Used", "Bytes spelled out"]
-    caption = (
-        "Used: the part of the vocabulary that occurs in the validation split. Spelled out: tokens that are bytes."
-    )
-    tables = [Table(caption, columns, facts, labels=2), _compression_table(results, stages)]
-    return Section("tokenizers", "Tokenizers", {"tables": tables, "pieces": pieces})
-
-
-def _piece(entry: Any) -> str:
-    """A piece from a plain string or from a record with one."""
-    return str(entry.get("piece", "")) if isinstance(entry, dict) else str(entry)
 
 
 def _curve(stage: Stage, key: str) -> list[tuple[float, float]]:
