@@ -97,7 +97,10 @@ class _Endings(dict[str, str]):
     """For each chunk its words as "2" for a mark that ends sentences and "0" for what is no punctuation."""
 
     def __missing__(self, chunk: str) -> str:
-        code = "".join(map(_code, words_of(chunk)))
+        if chunk.isalpha() or (chunk[-1] in ",;:" and chunk[:-1].isalpha()):
+            code = "0"  # its words, however many, end no sentence
+        else:
+            code = "".join(map(_code, words_of(chunk)))
         if len(chunk) <= _REMEMBERED:
             if len(self) > _MOST_CHUNKS:
                 self.clear()
@@ -111,7 +114,7 @@ _ENDINGS = _Endings()
 def _code(word: str) -> str:
     if len(word) == 1 and word in TERMINAL:
         return "2"
-    return "" if all(unicodedata.category(letter)[0] == "P" for letter in word) else "0"
+    return "" if not word.isalnum() and all(unicodedata.category(letter)[0] == "P" for letter in word) else "0"
 
 
 def sentences_of(line: str) -> int:

@@ -38,7 +38,7 @@ class FineWeb:
         return self.apply_many([text])[0]
 
     def apply_many(self, texts: Sequence[str]) -> list[str | Removal]:
-        words = vocabulary.shared().counts(texts).words.tolist()
+        words = vocabulary.shared().counts(texts).tolist()
         return [
             Removal(f"{self.name}: {reason}") if (reason := self._reason(text, number)) else text
             for text, number in zip(texts, words, strict=True)

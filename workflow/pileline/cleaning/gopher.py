@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pileline.cleaning import ngrams, vocabulary
 from pileline.cleaning.bounds import count, over, share, under
 from pileline.cleaning.removal import Removal
+from pileline.cleaning.vocabulary import Words
 
 _PARAGRAPHS, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
 
@@ -47,24 +49,18 @@ class GopherQuality:
 
     def apply_many(self, texts: Sequence[str]) -> list[str | Removal]:
         known = vocabulary.shared()
-        counts, stops = known.counts(texts), self._stop_words(known, texts)
-        columns = (counts.words, counts.solid, counts.solid_characters, counts.lettered, stops)
+        stop_numbers = [known.number_of(word) for word in self.stop_list]
+        words = known.words(texts)
+        solid = words.kinds > 0
+        columns = (
+            words.counts,
+            words.sums(solid),
+            words.sums(words.lengths * solid),
+            words.sums(words.kinds > 1),
+            _different(words, stop_numbers),
+        )
         rows = zip(texts, *(column.tolist() for column in columns), strict=True)
         return [Removal(f"{self.name}: {reason}") if (reason := self._reason(*row)) else row[0] for row in rows]
-
-    def _stop_words(
-        self, known: vocabulary.Vocabulary, texts: Sequence[str]
-    ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """How many different words of the stop list each text has."""
-        numbers = np.array([known.number_of(word) for word in self.stop_list], np.int64)
-        words = known.words(texts)
-        place = np.full(max(words.numbers.max(initial=0), numbers.max(initial=0)) + 1, -1, np.int32)
-        place[numbers] = np.arange(len(numbers))
-        found = place[words.numbers]
-        hits = np.flatnonzero(found >= 0)
-        has = np.zeros((len(texts), len(numbers)), bool)
-        has[words.texts()[hits], found[hits]] = True
-        return np.asarray(has.sum(axis=1, dtype=np.int64))
 
     def _reason(self, text: str, words: int, solid: int, characters: int, lettered: int, stops: int) -> str | None:
         if solid < self.least_words:
@@ -98,6 +94,17 @@ class GopherQuality:
             if over(endings, len(lines), self.ellipsis_lines):
                 return "too many lines end in an ellipsis"
         return None
+
+
+def _different(words: Words, wanted: list[int]) -> NDArray[np.int64]:
+    """How many different words of those wanted each text has."""
+    place = np.full(max(words.numbers.max(initial=0), *wanted, 0) + 1, -1, np.int32)
+    place[wanted] = np.arange(len(wanted))
+    found = place[words.numbers]
+    hits = np.flatnonzero(found >= 0)
+    has = np.zeros((len(words.counts), len(wanted)), bool)
+    has[words.texts()[hits], found[hits]] = True
+    return np.asarray(has.sum(axis=1, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -35,20 +35,15 @@ class Words:
     counts: NDArray[np.int64]  # [texts]
     lengths: NDArray[np.int32]  # [words] in characters
     hashes: NDArray[np.uint64]  # [words] of the word's letters
+    kinds: NDArray[np.int8]  # [words] 3 with a letter, 1 with a digit or the like, 0 punctuation
 
     def texts(self) -> NDArray[np.int64]:
         """The text each word is of: [words]."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
-
-@dataclass(frozen=True)
-class Counts:
-    """Numbers of words of some texts: each [texts]."""
-
-    words: NDArray[np.int64]
-    solid: NDArray[np.int64]  # words of more than punctuation
-    solid_characters: NDArray[np.int64]
-    lettered: NDArray[np.int64]  # words with a letter
+    def sums(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """The sum of the words' values in each text: [words] to [texts]."""
+        return _sums(values, self.counts)
 
 
 class _Numbers(dict[str, int]):
@@ -73,7 +68,6 @@ class Vocabulary:
         self._characters = 0
         self._first, self._count = array("q", [0]), array("q")  # where a chunk's words begin in `_members`, how many
         self._members = array("i")  # numbers of words, chunk after chunk
-        self._solid, self._solid_characters, self._lettered = array("q"), array("q"), array("q")  # of each chunk
         self._length, self._hash, self._kind = array("i"), array("Q"), array("b")  # of each word
         self._texts: dict[str, NDArray[np.int32]] = {}
 
@@ -83,19 +77,16 @@ class Vocabulary:
 
     def _learn_chunk(self, chunk: str) -> None:
         self._characters += len(chunk)
-        numbers = [self._words[word] for word in words_of(chunk)]
-        solid = [number for number in numbers if self._kind[number] & 1]
-        self._members.extend(numbers)
+        words = words_of(chunk)
+        self._members.extend([self._words[word] for word in words])
         self._first.append(len(self._members))
-        self._count.append(len(numbers))
-        self._solid.append(len(solid))
-        self._solid_characters.append(sum(self._length[number] for number in solid))
-        self._lettered.append(sum(self._kind[number] >> 1 for number in numbers))
+        self._count.append(len(words))
 
     def _learn_word(self, word: str) -> None:
-        solid = any(not _is_punctuation(letter) for letter in word)
+        lettered = word.isalpha() or any(map(str.isalpha, word))
+        solid = lettered or not all(map(_is_punctuation, word))
         self._length.append(len(word))
-        self._kind.append(solid + 2 * any(map(str.isalpha, word)))
+        self._kind.append(solid + 2 * lettered)
         digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         self._hash.append(int.from_bytes(digest, "big"))
 
@@ -117,10 +108,10 @@ class Vocabulary:
         counts = np.fromiter(map(len, parts), np.int64, len(parts))
         return np.concatenate(parts) if parts else np.zeros(0, np.int32), counts
 
-    def counts(self, texts: Sequence[str]) -> Counts:
+    def counts(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """The number of words of each text."""
         chunks, counts = self._numbers(texts)
-        columns = (self._count, self._solid, self._solid_characters, self._lettered)
-        return Counts(*(_sums(_array(column, np.int64)[chunks], counts) for column in columns))
+        return _sums(_array(self._count, np.int64)[chunks], counts)
 
     def words(self, texts: Sequence[str]) -> Words:
         chunks, counts = self._numbers(texts)
@@ -128,8 +119,13 @@ class Vocabulary:
         ends = np.cumsum(count)
         places = np.repeat(first - (ends - count), count) + np.arange(ends[-1] if len(ends) else 0)
         numbers = _array(self._members, np.int32)[places]
-        lengths, hashes = _array(self._length, np.int32)[numbers], _array(self._hash, np.uint64)[numbers]
-        return Words(numbers, _sums(count, counts), lengths, hashes)
+        return Words(
+            numbers,
+            _sums(count, counts),
+            _array(self._length, np.int32)[numbers],
+            _array(self._hash, np.uint64)[numbers],
+            _array(self._kind, np.int8)[numbers],
+        )
 
 
 @lru_cache(maxsize=1)
@@ -140,8 +136,13 @@ def _current() -> Vocabulary:
 def shared() -> Vocabulary:
     """The vocabulary of this process."""
     if _current().full:
-        _current.cache_clear()
+        forget()
     return _current()
+
+
+def forget() -> None:
+    """Begin anew: what was remembered saves time alone."""
+    _current.cache_clear()
 
 
 def _is_punctuation(letter: str) -> bool:
@@ -153,8 +154,8 @@ def _array(column: array[Any], kind: type[Any]) -> NDArray[Any]:
     return np.frombuffer(column, kind) if len(column) else np.zeros(0, kind)
 
 
-def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sums(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of each run of `values`, where the runs have `counts` values each, maybe none."""
-    sums = np.concatenate(([0], np.cumsum(values)))
+    sums = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))
     ends = np.cumsum(counts)
     return np.asarray(sums[ends] - sums[ends - counts])

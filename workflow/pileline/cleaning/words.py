@@ -116,6 +116,8 @@ _LONGEST_SPECIAL = max(map(len, _SPECIAL))
 
 def words_of(chunk: str) -> list[str]:
     """The words of a chunk: a string without white space, not empty. Time is linear in its length."""
+    if (simple := _simple(chunk)) is not None:
+        return simple
     front: list[str] = []
     back: list[str] = []
     start, end = 0, len(chunk)
@@ -145,6 +147,18 @@ def words_of(chunk: str) -> list[str]:
     if core is None:
         core = _inside(chunk[start:end])
     return [*front, *core, *reversed(back)]
+
+
+def _simple(chunk: str) -> list[str] | None:
+    """Words of the commonest chunks, letters and perhaps a mark behind them; None for the others."""
+    if chunk.isalpha():
+        return [*_SPECIAL.get(chunk, (chunk,))]
+    letters, mark = chunk[:-1], chunk[-1]
+    if chunk in _SPECIAL or not letters.isalpha() or not letters.isascii():
+        return None
+    if mark in ",;:!?" or (mark == "." and letters[-1].islower()):
+        return [*_SPECIAL.get(letters, (letters,)), mark]
+    return None
 
 
 def _known(chunk: str, start: int, end: int) -> tuple[str, ...] | None:
