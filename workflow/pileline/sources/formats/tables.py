@@ -43,9 +43,9 @@ def _whole(
     try:
         for batch in batches(stream, reading, place):
             yield from _records(batch, reading)
-    except DAMAGE as error:
+    except (*DAMAGE, MemoryError) as error:  # a damaged length asks for more memory than there is
         advice = "decrypt it first" if "encrypt" in str(error) else "fetch or make it again"
-        raise SourceError(f"{place}: damaged, encrypted, or not {reading.format} ({error}); {advice}") from error
+        raise SourceError(f"{place}: damaged, encrypted, or not {reading.format} ({error!r}); {advice}") from error
 
 
 def _parquet(stream: IO[bytes], reading: Reading, place: str) -> Iterator[pa.RecordBatch]:
@@ -54,26 +54,21 @@ def _parquet(stream: IO[bytes], reading: Reading, place: str) -> Iterator[pa.Rec
     stream.seek(0)
     with pq.ParquetFile(stream, pre_buffer=False, buffer_size=MEGABYTE, page_checksum_verification=True) as file:
         columns = _columns(file.schema_arrow, reading, place)
-        rows = _batch_rows(file.metadata, columns)
-        for batch in file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
+        for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), columns=columns, use_threads=False):
             left -= batch.nbytes
             if left < 0:
                 raise SourceError(f"{place}: expands to more than {EXPANSION} times its size; it may be a bomb")
             yield batch
 
 
-def _batch_rows(metadata: pq.FileMetaData, columns: list[str]) -> int:
-    """How many rows are read at once, from what the file says of its size."""
-    most = 1
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        chunks = [group.column(number) for number in range(group.num_columns)]
-        wanted = [chunk for chunk in chunks if any(_is_below(chunk.path_in_schema, name) for name in columns)]
-        most = max(most, sum(chunk.total_uncompressed_size for chunk in wanted) // max(1, group.num_rows))
-    return max(1, min(BATCH_ROWS, BATCH_BYTES // most))
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """How many rows are read at once, from what the file says of its size.
 
-
-def _is_below(path: str, name: str) -> bool:
-    return path == name or path.startswith(name + ".")
+    It is asked for row groups alone: of a damaged file, pyarrow can end Python when asked for their columns.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    largest = max([1, *(group.total_byte_size // max(1, group.num_rows) for group in groups)])
+    return int(max(1, min(BATCH_ROWS, BATCH_BYTES // largest)))
 
 
 def _arrow(stream: IO[bytes], reading: Reading, place: str) -> Iterator[pa.RecordBatch]:
