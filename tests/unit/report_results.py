@@ -35,7 +35,8 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"corpus": "raw", "tokenizer": "bpe4k", "model": "transformer", "task": None},
     {"corpus": "demo", "tokenizer": "bpe4k", "model": "transformer", "task": "topic"},
 ]
-_WEIGHTS = {name: about[4] for name, about in SOURCES.items()}
+PARTS = {"reviews-zh": 3}  # the other sources are in one part
+_WEIGHTS = {name: {"weight": about[4], "cap_mb": None} for name, about in SOURCES.items()}
 CONFIGURATION: dict[str, Any] = {
     "sources": {
         name: {
@@ -44,14 +45,15 @@ CONFIGURATION: dict[str, Any] = {
             "language": language,
             "license": "CC BY-SA 4.0" if "wiki" in name else "public domain",
             "pypi": f"package-{name}==1.0",
+            "parts": PARTS.get(name, 1),
         }
         for name, (title, domain, language, _, _) in SOURCES.items()
     },
     "recipes": {"none": [], "slimpajama": [{"filter": "short", "characters": 200}]},
     "holdout": {"validation": 0.02, "test": 0.03},
     "corpora": {
-        "demo": {"recipe": "slimpajama", "deduplication": "minhash", "mix": _WEIGHTS},
-        "raw": {"recipe": "none", "deduplication": "none", "mix": _WEIGHTS},
+        "demo": {"recipe": "slimpajama", "deduplication": "minhash", "mix": _WEIGHTS, "mixing": {"kind": "epochs"}},
+        "raw": {"recipe": "none", "deduplication": "none", "mix": _WEIGHTS, "mixing": {"kind": "epochs"}},
     },
     "tokenizers": {"bpe4k": {"kind": "bpe", "vocabulary": 4096}},
     "models": {"ngram": {"kind": "ngram"}, "transformer": {"kind": "transformer"}},
@@ -77,53 +79,113 @@ def _ledger(generator: np.random.Generator, size: int, reasons: list[str]) -> di
     return ledger.to_dict()
 
 
-def _download(source: str, size: int, _: np.random.Generator) -> dict[str, Any]:
-    file = {"path": f"{source}.tar.gz", "bytes": size // 3, "sha256": f"{len(source):064x}"}
-    return {"source": source, "kind": "pypi", "origin": {"pypi": f"package-{source}==1.0"}, "files": [file]}
+def _download(source: str, part: str, size: int) -> dict[str, Any]:
+    number = int(part.split("-")[0]) - 1
+    file = {"path": f"{source}-{number}.tar.gz", "bytes": size // 3, "sha256": f"{len(part + source):064x}"}
+    origin = {"pypi": f"package-{source}==1.0"}
+    listed = {"listed": PARTS.get(source, 1), "files": [{**file, "number": number, "pinned": True}]}
+    return {"source": source, "kind": "pypi", "origin": origin, "part": part} | listed
 
 
-def _clean(recipe: str, source: str, size: int, generator: np.random.Generator) -> dict[str, Any]:
-    reasons = [] if recipe == "none" else ["short", "undecodable"]
-    examples = {"short": [{"id": f"{source}/a#1", "excerpt": HOSTILE}]} if reasons else {}
+def _clean(recipe: str, source: str, part: str, size: int, generator: np.random.Generator) -> dict[str, Any]:
+    reasons = [] if recipe == "none" else ["short", "gopher_quality: too few words", "gopher_quality: symbols"]
+    entries = [
+        {"id": f"{source}/a#{part}{number}", "excerpt": HOSTILE, "place": f"{generator.integers(2**40):016x}"}
+        for number in range(3)
+    ]
+    ledger = _ledger(generator, size, reasons)
+    removed = sum(amount["documents"] for amount in ledger["removed"].values())
+    filters = [{"filter": "fix_unicode", "form": "NFC"}, {"filter": "short", "characters": 200}]
+    passages = [
+        {"filter": "fix_unicode", "documents_in": ledger["in"]["documents"], "documents_removed": 0},
+        {"filter": "short", "documents_in": ledger["in"]["documents"], "documents_removed": removed},
+    ]
+    unreadable = [{"member": "a/b.txt", "id": f"{source}/a/b.txt#0", "reason": "not UTF-8", "place": "00ff"}]
     return {
         "source": source,
+        "part": part,
         "recipe": recipe,
-        "filters": [{"filter": "fix_unicode", "form": "NFC"}, {"filter": "short", "characters": 200}][
-            : 2 * len(reasons)
-        ],
-        "ledger": _ledger(generator, size, reasons),
-        "unreadable": [{"member": "a/b.txt", "reason": "not UTF-8"}] if source == "code" else [],
-        "examples_removed": examples,
+        "filters": filters if reasons else [],
+        "ledger": ledger,
+        "steps": [{**step, "bytes_in": 9, "bytes_removed": 3, "bytes_rewritten": 1} for step in passages if reasons],
+        "members": 4,
+        "passed_over": {"documents": 5, "bytes": 500} if source == "milton" else {"documents": 0, "bytes": 0},
+        "unreadable": unreadable if source == "code" else [],
+        "examples_removed": dict.fromkeys(reasons, entries),
+        "lengths": {"edges": [0, 100, 1000, 10_000], "counts": generator.integers(0, 90, 3).tolist()},
+        "sample": entries,
     }
 
 
-def _deduplicate(corpus: str, generator: np.random.Generator) -> dict[str, Any]:
+def _removed(folder: Path, name: str, ledgers: dict[str, Any], reasons: list[str]) -> None:
+    """The table of a stage's removed documents, three of each source and reason that its books have."""
+    rows = [
+        {
+            "id": f"{source}/{reason}<b>#{number}",
+            "source": source,
+            "bytes": 100 + number,
+            "reason": reason,
+            "partner": f"{source}/kept#{number}",
+            "similarity": 0.9,
+        }
+        for source, ledger in ledgers.items()
+        for reason in ledger["removed"]
+        if reason in reasons
+        for number in range(3)
+    ]
+    columns = ["id", "source", "bytes", "reason", *(["partner", "similarity"] if name.startswith("dup") else [])]
+    pq.write_table(pa.Table.from_pylist(rows).select(columns) if rows else pa.table({"reason": []}), folder / name)
+
+
+def _deduplicate(folder: Path, corpus: str, generator: np.random.Generator) -> dict[str, Any]:
     minhash = corpus == "demo"
     reasons = ["exact", "near", "near holdout"] if minhash else ["near holdout"]
     edges = np.linspace(0, 1, 21)
     similarity = np.linspace(0, 1, 51)
     pair = {"kept": "milton/a#1", "removed": "milton/b#1", "similarity": 0.9312, "reason": "near"}
+    recall = {"edges": [0.4, 0.6, 0.8, 1.0], "pairs": [10, 20, 0], "found": [4, 17, 0], "expected": [4, 16, 0]}
+    precision = {"removed": 90, "planted": 89, "precision": 89 / 90, "collisions": 120, "collision_precision": 0.75}
+    kinds = [
+        {"kind": "exact", "planted": 20, "expected": 20, "found": 20},
+        {"kind": "20 % edited", "planted": 20, "expected": 0, "found": 0},
+    ]
+    shared = {"removed": "code/x#1", "partner": "wikipedia-en/t#1", "text": HOSTILE}
+    tasks = {"topic": {"documents": 3, "bytes": 3000, "ngrams": 12_000}}
+    lines = [{"text": "all rights reserved <b>", "documents": 40}]
+    ledgers = {name: _ledger(generator, about[3], reasons) for name, about in SOURCES.items()}
+    _removed(folder, "duplicates.parquet", ledgers, reasons)
     return {
         "corpus": corpus,
         "method": {"kind": "minhash", "threshold": 0.8, "bands": 20, "rows": 6} if minhash else {"kind": "none"},
-        "ledgers": {name: _ledger(generator, about[3], reasons) for name, about in SOURCES.items()},
+        "ledgers": ledgers,
         "candidates": 1234,
         "verified": 987,
         "clusters": {"count": 12, "largest": 4},
         "pairs": [{**pair, "excerpt_kept": "Of Man's first disobedience", "excerpt_removed": HOSTILE}] * 3,
         "similarity_histogram": {"edges": edges.tolist(), "counts": generator.integers(0, 90, 20).tolist()},
         "s_curve": {"similarity": similarity.tolist(), "probability": (1 - (1 - similarity**6) ** 20).tolist()},
-        "recall": {"edges": [0.4, 0.6, 0.8, 1.0], "pairs": [10, 20, 0], "found": [4, 17, 0], "expected": [4, 16, 0]},
+        "injected": {"kinds": kinds, "precision": precision, "recall": recall} if minhash else None,
+        "boilerplate": {"unit": "line", "documents": 10, "lines": 1, "occurrences": 40, "bytes": 800, "examples": lines}
+        if minhash
+        else None,
+        "decontamination": {"words": 13, "tasks": tasks, "examples": [shared]} if minhash else None,
+        "state_bytes_per_document": 312.5,
+        "alarm": 0.5,
         "alarms": ["milton lost 57 % of its bytes"] if minhash else [],
     }
 
 
-def _mix(corpus: str) -> dict[str, Any]:
+def _mix(folder: Path, corpus: str, generator: np.random.Generator) -> dict[str, Any]:
     whole = sum(about[3] * about[4] for about in SOURCES.values())
     held = {name: {"documents": about[3] // 90_000, "bytes": about[3] // 40} for name, about in SOURCES.items()}
+    shares = corpus == "raw"
     table = [
         {
             "source": name,
+            "unique_documents": size // 800,
+            "unique_bytes": size,
+            "weight": epochs,
+            "cap_bytes": 3e6 if shares and name == "code" else None,
             "documents": size // 900,
             "bytes": size,
             "epochs": epochs,
@@ -132,10 +194,20 @@ def _mix(corpus: str) -> dict[str, Any]:
         }
         for name, (_, _, _, size, epochs) in SOURCES.items()
     ]
+    reasons = ["exact", "task", "cap", "weight", "boilerplate"]
+    ledgers = {name: _ledger(generator, about[3], reasons) for name, about in SOURCES.items()}
+    _removed(folder, "removed.parquet", ledgers, reasons[1:])
     train = {"documents": 21_000, "bytes": 23_000_000}
-    sample = [{"id": "wikipedia-en/x#1", "excerpt": HOSTILE}]
-    splits = {"train": train, "validation": held, "test": held}
-    return {"corpus": corpus, "weights": _WEIGHTS, "table": table, "splits": splits, "sample": sample}
+    return {
+        "corpus": corpus,
+        "recipe": "none" if shares else "slimpajama",
+        "mixing": {"kind": "shares", "size_mb": 40, "most_epochs": 4} if shares else {"kind": "epochs"},
+        "warnings": ["code would need 7.0 epochs <b>"] if shares else [],
+        "table": table,
+        "splits": {"train": train, "validation": held, "test": held},
+        "ledgers": ledgers,
+        "sample": [{"id": "wikipedia-en/x#1", "excerpt": HOSTILE}],
+    }
 
 
 def _tokenizer(generator: np.random.Generator) -> dict[str, Any]:
@@ -246,15 +318,15 @@ def _task(model: str, generator: np.random.Generator) -> dict[str, Any]:
 def _metrics(folder: Path, name: str, stage: str, generator: np.random.Generator) -> dict[str, Any]:
     """The metrics of a stage, by its name."""
     parts = name.split("/")
-    size = SOURCES[parts[-1]][3] if parts[-1] in SOURCES else 0
+    size = next((SOURCES[part][3] for part in parts if part in SOURCES), 0)
     if stage == "download":
-        return _download(parts[1], size, generator)
+        return _download(parts[1], parts[2], size)
     if stage == "clean":
-        return _clean(parts[1], parts[2], size, generator)
+        return _clean(parts[1], parts[2], parts[3], size // PARTS.get(parts[2], 1), generator)
     if stage == "deduplicate":
-        return _deduplicate(parts[1], generator)
+        return _deduplicate(folder, parts[1], generator)
     if stage == "mix":
-        return _mix(parts[1])
+        return _mix(folder, parts[1], generator)
     if stage == "tokenizer":
         return _tokenizer(generator)
     if stage == "shards":
@@ -294,16 +366,16 @@ def make(root: Path, notebooks: bool = True) -> Path:
     """Write the made-up run below `root` and return `root`."""
     generator = np.random.default_rng(1)
     start = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
-    for number, node in enumerate(plan(merge_experiments(EXPERIMENTS), CONFIGURATION)):
-        if node.stage == "report":
-            continue
-        folder = root / node.name
+    planned = plan(merge_experiments(EXPERIMENTS), CONFIGURATION)
+    runs = [(name, node.stage) for node in planned if node.stage != "report" for name in node.folders]
+    for number, (name, stage) in enumerate(runs):
+        folder = root / name
         folder.mkdir(parents=True)
-        manifest.write(folder, node.stage, _metrics(folder, node.name, node.stage, generator))
+        manifest.write(folder, stage, _metrics(folder, name, stage, generator))
         seconds = float(2 + 90 * generator.random() ** 4)
         run = {
-            "stage": node.stage,
-            "name": node.name,
+            "stage": stage,
+            "name": name,
             "started": (start + datetime.timedelta(seconds=3 * number)).isoformat(),
             "seconds": seconds,
             "cpu_seconds": seconds * 0.9,
@@ -317,7 +389,7 @@ def make(root: Path, notebooks: bool = True) -> Path:
         }
         (folder / "run.json").write_text(json.dumps(run))
         if notebooks:
-            log = root / "logs" / node.name
+            log = root / "logs" / name
             log.mkdir(parents=True)
-            nbformat.write(notebook(f"{number:02d} {node.stage}"), log / f"{number:02d}_{node.stage}.ipynb")
+            nbformat.write(notebook(f"{number:02d} {stage}"), log / f"{number:02d}_{stage}.ipynb")
     return root

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
 import itertools
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -15,14 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import report
-from pileline.report import compare, lineage, mathematics, pages, runs, sanitize
+from pileline.cleaning import recipe as cleaning
+from pileline.report import compare, lineage, mathematics, merge, pages, removed, runs, sanitize
 from pileline.report.read import Node, Results, collect, merge_experiments, plan
 from pileline.report.sections import SECTIONS
 from pileline.report.sections.models import roc_points
 from pileline.report.sections.tokenizers import shown_piece
 from pileline.report.tables import signed
+from pileline.sources import Extracted
 
-from tests.unit.report_results import CONFIGURATION, EXPERIMENTS, HOSTILE, make, notebook
+from tests.unit.report_results import CONFIGURATION, EXPERIMENTS, HOSTILE, SOURCES, make, notebook
 
 
 class Seen(html.parser.HTMLParser):
@@ -47,10 +53,11 @@ class Seen(html.parser.HTMLParser):
         return [value for _, attribute, value in self.attributes if attribute == name]
 
 
-def assert_harmless(text: str) -> None:
-    """No script, no handler, nothing that a browser would fetch."""
+def assert_harmless(text: str, scripts: int = 0) -> None:
+    """No script but as many of our own, no handler, nothing that a browser would fetch."""
     seen = Seen(text)
-    assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(seen.elements)
+    assert seen.elements.count("script") == scripts
+    assert not {"iframe", "object", "embed", "link", "base", "form"} & set(seen.elements)
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert not [value for value in seen.values("src") + seen.values("srcset") if not value.startswith("data:image/")]
     references = [value for tag, name, value in seen.attributes if name in ("href", "xlink:href") and tag != "a"]
@@ -74,6 +81,7 @@ def results(root: Path) -> Results:
 def output(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     report.write_index(results, folder)
+    report.write_removed(results, folder)
     report.write_pages(results, folder)
     return folder
 
@@ -95,8 +103,9 @@ def test_every_page_runs_nothing_and_loads_nothing(output: Path) -> None:
     assert len(written) > 30
     for path in written:
         text = path.read_text(encoding="utf-8")
-        assert_harmless(text)
+        assert_harmless(text, scripts=path.name == "removed.html")
         assert "default-src 'none'" in text
+        assert ("script-src" in text) == (path.name == "removed.html")
         assert not re.search(r"@import|@font-face", text)
 
 
@@ -185,6 +194,112 @@ def test_the_reports_own_notebook_is_a_page(root: Path, tmp_path: Path) -> None:
     nbformat.write(notebook("10 Report"), part / "logs/report/10_report.ipynb")
     written = report.write_pages(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path)
     assert written[-1].name == "report.html"
+
+
+# ------------------------------------------------------------------------------------ removed documents
+@pytest.fixture(scope="module")
+def removed_page(output: Path) -> str:
+    return (output / "removed.html").read_text(encoding="utf-8")
+
+
+def test_the_policy_of_the_removed_page_names_the_script_and_no_other(removed_page: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", removed_page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', removed_page)
+    sources = next(part.split() for part in policy.split(";") if part.strip().startswith("script-src"))
+    assert sources == ["script-src", f"'sha256-{digest}'"]
+
+
+def test_removed_documents_of_every_corpus_source_and_reason_are_shown(results: Results, removed_page: str) -> None:
+    found = removed.corpora(results)
+    assert set(found) == {"demo", "raw"}
+    for corpus, groups in found.items():
+        mixed, duplicates = (results.stages[f"{room}/{corpus}"].metrics for room in ("corpora", "duplicates"))
+        cleaned = [stage for stage in results.of("clean") if stage.name.startswith(f"clean/{mixed['recipe']}/")]
+        expected = {
+            (source, reason)
+            for source in SOURCES
+            for books in (mixed["ledgers"][source], duplicates["ledgers"][source])
+            for reason in books["removed"]
+            if not (corpus == "raw" and reason == "exact")  # of which that deduplication has no table
+        }
+        expected |= {(stage.last, reason) for stage in cleaned for reason in stage.metrics["ledger"]["removed"]}
+        shown = {(document.source, document.reason) for group in groups for document in group.documents}
+        assert shown == expected
+    text = "".join(Seen(removed_page).text)
+    assert "milton/near<b>#0" in text
+    assert "for milton/kept#0, similarity 0.900" in text
+    assert HOSTILE in text
+    assert "python -m pileline.why --corpus demo ID" in text
+
+
+def test_a_table_of_removed_documents_that_is_gone_leaves_the_rest(root: Path, tmp_path: Path) -> None:
+    part = tmp_path / "results"
+    shutil.copytree(root, part)
+    for path in part.rglob("duplicates.parquet"):
+        path.unlink()
+    found = removed.corpora(collect(part, EXPERIMENTS, CONFIGURATION))
+    stages = {document.stage for groups in found.values() for group in groups for document in group.documents}
+    assert stages == {"cleaning", "mixing"}
+    none = removed.corpora(collect(tmp_path / "none", EXPERIMENTS, CONFIGURATION))
+    assert none == {}
+
+
+# ----------------------------------------------------------------------------------------------- parts
+def test_parts_of_a_source_are_one_stage_with_a_page_each(results: Results, output: Path) -> None:
+    stage = results.stages["clean/slimpajama/reviews-zh"]
+    assert [part.name for part in stage.parts] == [f"clean/slimpajama/reviews-zh/{k}-of-3" for k in (1, 2, 3)]
+    entered = [part.metrics["ledger"]["in"]["documents"] for part in stage.parts]
+    assert stage.metrics["ledger"]["in"]["documents"] == sum(entered)
+    assert all((output / part.page).exists() for part in stage.parts)
+    download = results.stages["raw/reviews-zh"]
+    assert [file["number"] for file in download.metrics["files"]] == [0, 1, 2]
+    assert "3 parts" in (output / "index.html").read_text(encoding="utf-8")
+    assert "reviews-zh × 3" in [box.label for box in lineage.draw(results).boxes]
+
+
+def test_a_part_that_is_missing_is_told(root: Path, tmp_path: Path) -> None:
+    part = tmp_path / "results"
+    shutil.copytree(root, part)
+    shutil.rmtree(part / "raw/reviews-zh/2-of-3")
+    shutil.rmtree(part / "logs/raw/reviews-zh/2-of-3")
+    text = report.write_index(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path).read_text(encoding="utf-8")
+    assert "2 of 3 parts" in text
+
+
+_STEPS = st.sampled_from([True, "short", "gopher_quality: too few words", "empty"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(_STEPS, st.integers(0, 5000)), max_size=60), st.integers(2, 5))
+def test_merged_parts_are_what_one_part_would_be(outcomes: list[tuple[Any, int]], of: int) -> None:
+    def metrics(numbers: Iterable[int]) -> dict[str, Any]:
+        made = cleaning.Cleaned("s", [], passages=[cleaning.Passage("short"), cleaning.Passage("gopher_quality")])
+        for number in numbers:
+            outcome, length = outcomes[number]
+            item = Extracted(f"s/x#{number}", "x", "y" * length, length, "{}")
+            if outcome is True:
+                made.keep(item, item.text)
+            else:
+                made.remove(item, outcome)
+                made.unreadable.add(item.id, member="x", reason=outcome)
+            made.passages[number % 2].documents_in += 1
+            made.passages[number % 2].bytes_removed += length
+        made.read = {"members": len(made.kept.shown()), "passed_over": {"documents": 1, "bytes": length_of(numbers)}}
+        return made.metrics("r")
+
+    def length_of(numbers: Iterable[int]) -> int:
+        return sum(outcomes[number][1] for number in numbers)
+
+    whole = metrics(range(len(outcomes)))
+    parts = [metrics(range(number, len(outcomes), of)) for number in range(of)]
+    found = merge.merged("clean", parts)
+    counted = {"members", "passed_over"}  # an extraction's counts, made up here
+    assert {name: value for name, value in found.items() if name not in counted} == {
+        name: value for name, value in whole.items() if name not in counted
+    }
+    assert found["passed_over"] == {"documents": of, "bytes": length_of(range(len(outcomes)))}
+    assert merge.merged("clean", [whole]) == whole
 
 
 # ---------------------------------------------------------------------------------------------- pages
@@ -390,9 +505,7 @@ def test_a_clear_and_an_unclear_difference_are_worded_apart() -> None:
 
 # ------------------------------------------------------------------------------------------- small parts
 def test_busy_time_is_the_union_of_the_runs(results: Results) -> None:
-    spans = [
-        (stage.run.started.timestamp(), stage.run.ended.timestamp()) for stage in results.stages.values() if stage.run
-    ]
+    spans = [(stage.run.started.timestamp(), stage.run.ended.timestamp()) for stage in results.ran if stage.run]
     start = min(begin for begin, _ in spans)
     ticks = np.zeros(int((max(end for _, end in spans) - start) * 100) + 2, bool)
     for begin, end in spans:

@@ -1,19 +1,22 @@
-"""Write the report: `index.html`, which stands alone, and a page for every executed notebook."""
+"""Write the report: `index.html`, which stands alone, a page of removed documents, and one for every notebook."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pileline.report import pages
+from pileline.report import pages, removed
 from pileline.report.read import Results, Stage
 from pileline.report.runs import throughput
 from pileline.report.sections import SECTIONS
 from pileline.report.tables import Section, duration, size
 
+REMOVED = "removed.html"
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 
@@ -54,7 +57,7 @@ def sections(results: Results) -> list[Section]:
 
 def notebook_pages(results: Results) -> list[Page]:
     """A page for each stage that has an executed notebook, in the order of the stages."""
-    shown = [stage for stage in results.stages.values() if stage.notebook]
+    shown = [stage for stage in results.ran if stage.notebook]
     around = [None, *shown, None]
     return [Page(stage, around[place], around[place + 2]) for place, stage in enumerate(shown)]
 
@@ -63,7 +66,18 @@ def write_index(results: Results, output: Path) -> Path:
     """Write `output/index.html`."""
     template = environment().get_template("index.html")
     path = output / "index.html"
-    path.write_text(template.render(sections=sections(results), results=results), encoding="utf-8")
+    path.write_text(template.render(sections=sections(results), results=results, removed=REMOVED), encoding="utf-8")
+    return path
+
+
+def write_removed(results: Results, output: Path) -> Path:
+    """Write `output/removed.html`. Its search field is the report's one script; the page's policy names its hash."""
+    script = (TEMPLATES / "removed.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = environment().get_template("removed.html")
+    path = output / REMOVED
+    text = template.render(corpora=removed.corpora(results), script=Markup(script), script_hash=f"sha256-{digest}")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

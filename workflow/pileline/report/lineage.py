@@ -79,7 +79,8 @@ def _boxes(results: Results, stages: list[str]) -> dict[str, Box]:
         found = results.get(node.name)
         href = found.page if found else ""
         missing = found is None and node.stage != "report"
-        boxes[node.name] = Box(node.name, stages.index(node.stage), node.name.rsplit("/", 1)[-1], href, missing)
+        label = node.name.rsplit("/", 1)[-1] + (f" × {node.parts}" if node.parts > 1 else "")
+        boxes[node.name] = Box(node.name, stages.index(node.stage), label, href, missing)
     return boxes
 
 

@@ -2,7 +2,9 @@
 
 The report reads the stages that its experiments need (`plan`) and nothing else below `results/`, so what an
 earlier configuration left there does not show. A stage that is planned and not found is left out, and so is
-each table it would have filled: a report on half a run is still a report.
+each table it would have filled: a report on half a run is still a report. A source that was worked on in parts is
+one stage here, with the parts' metrics added up (`merge`); what belongs to a run, its record and its notebook, stays
+with the part.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pileline import manifest
+from pileline.parts import names as part_names
+from pileline.report.merge import merged
 
 STAGES = ("download", "clean", "deduplicate", "mix", "tokenizer", "shards", "train", "evaluate", "task", "report")
 
@@ -36,11 +40,20 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Node:
-    """A stage of the plan: its folder below results/, which stage it is, and the names it is made from."""
+    """A stage of the plan: its name, which stage it is, the names it is made from, and its number of parts.
+
+    The name is the stage's folder below results/; the parts of a source lie in folders below that.
+    """
 
     name: str
     stage: str
     inputs: tuple[str, ...] = ()
+    parts: int = 0
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders that its manifests lie in."""
+        return [f"{self.name}/{part}" for part in part_names(self.parts)] if self.parts else [self.name]
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that ran: its manifest, its run record and its executed notebook, where they exist."""
+    """A stage that ran: its manifest, its run record and its executed notebook, where they exist.
+
+    A stage that ran in parts has them instead of a record and a notebook of its own; its metrics are their sum.
+    """
 
     name: str
     stage: str
@@ -94,10 +110,18 @@ class Stage:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     run: Run | None = None
     notebook: Path | None = None
+    parts: tuple[Stage, ...] = ()
+
+    @property
+    def each(self) -> tuple[Stage, ...]:
+        """Its parts; itself if it has none."""
+        return self.parts or (self,)
 
     @property
     def page(self) -> str:
-        """Where the notebook's page lies, below the report; empty without a notebook."""
+        """Where the notebook's page (of its first part) lies, below the report; empty without a notebook."""
+        if self.parts:
+            return next((part.page for part in self.parts if part.page), "")
         return f"notebooks/{self.name.replace('/', '--')}.html" if self.notebook else ""
 
     @property
@@ -119,6 +143,11 @@ class Results:
     def of(self, stage: str) -> list[Stage]:
         """The stages of one kind that were found, in the order of the plan."""
         return [found for found in self.stages.values() if found.stage == stage]
+
+    @property
+    def ran(self) -> list[Stage]:
+        """Everything that was run by itself, in the order of the plan: stages, and parts instead of their sum."""
+        return [part for stage in self.stages.values() for part in stage.each]
 
     def get(self, name: str) -> Stage | None:
         """The stage of a folder name, or None if it did not run."""
@@ -145,14 +174,21 @@ def merge_experiments(experiments: list[dict[str, Any]]) -> tuple[Experiment, ..
     return tuple(Experiment(*key, tuple(names)) for key, names in merged.items())
 
 
+def _source_nodes(source: str, recipe: str, configuration: dict[str, Any]) -> Iterator[Node]:
+    """The nodes of a source: its download and its cleaning, in so many parts."""
+    settings = (configuration.get("sources") or {}).get(source) or {}
+    parts = int(settings.get("parts") or 1)
+    yield Node(f"raw/{source}", "download", parts=parts)
+    yield Node(f"clean/{recipe}/{source}", "clean", (f"raw/{source}",), parts)
+
+
 def _corpus_nodes(corpus: str, configuration: dict[str, Any]) -> Iterator[Node]:
     """The nodes that lead to a corpus: downloads, cleaned sources, duplicates, the corpus itself."""
     settings = (configuration.get("corpora") or {}).get(corpus) or {}
     cleaned = []
     for source in settings.get("mix") or {}:
-        yield Node(f"raw/{source}", "download")
+        yield from _source_nodes(source, settings.get("recipe", ""), configuration)
         cleaned.append(f"clean/{settings.get('recipe')}/{source}")
-        yield Node(cleaned[-1], "clean", (f"raw/{source}",))
     yield Node(f"duplicates/{corpus}", "deduplicate", tuple(cleaned))
     yield Node(f"corpora/{corpus}", "mix", (*cleaned, f"duplicates/{corpus}"))
 
@@ -172,8 +208,7 @@ def _experiment_nodes(experiment: Experiment, configuration: dict[str, Any]) -> 
         settings = (configuration.get("tasks") or {}).get(task) or {}
         labelled = f"clean/{settings.get('recipe')}/{settings.get('source')}"
         if settings:
-            yield Node(f"raw/{settings.get('source')}", "download")
-            yield Node(labelled, "clean", (f"raw/{settings.get('source')}",))
+            yield from _source_nodes(settings.get("source", ""), settings.get("recipe", ""), configuration)
         labels = (labelled,) if settings else ()
         yield Node(f"tasks/{name}/{task}", "task", (f"models/{name}", f"tokenizers/{pair}", *labels))
 
@@ -207,17 +242,25 @@ def _notebook(root: Path, name: str) -> Path | None:
 
 def read_stage(root: Path, node: Node) -> Stage | None:
     """What one planned stage left below `root`; None if it left neither a manifest nor a notebook."""
-    folder = root / node.name
-    if node.stage == "report":  # its folder still holds the last report; only its notebook is of this run
-        notebook = _notebook(root, node.name)
-        return Stage(node.name, node.stage, folder, notebook=notebook) if notebook else None
+    found = [stage for name in node.folders if (stage := _read_folder(root, name, node.stage)) is not None]
+    if not node.parts:
+        return found[0] if found else None
+    metrics = [part.metrics for part in found if part.metrics]
+    whole = merged(node.stage, metrics) if metrics else {}
+    return Stage(node.name, node.stage, root / node.name, whole, parts=tuple(found)) if found else None
+
+
+def _read_folder(root: Path, name: str, stage: str) -> Stage | None:
+    """What one run of a stage left in its folder."""
+    folder, notebook = root / name, _notebook(root, name)
+    if stage == "report":  # its folder still holds the last report; only its notebook is of this run
+        return Stage(name, stage, folder, notebook=notebook) if notebook else None
     recorded = _read_json(folder / "run.json")
     run = Run.from_dict(recorded) if recorded.get("started") else None
-    notebook = _notebook(root, node.name)
     if not (folder / manifest.NAME).exists():
-        return Stage(node.name, node.stage, folder, run=run, notebook=notebook) if notebook else None
-    read = manifest.read(folder, node.stage)
-    return Stage(node.name, node.stage, folder, read.metrics, read.files, run, notebook)
+        return Stage(name, stage, folder, run=run, notebook=notebook) if notebook else None
+    read = manifest.read(folder, stage)
+    return Stage(name, stage, folder, read.metrics, read.files, run, notebook)
 
 
 def collect(root: str | Path, experiments: list[dict[str, Any]], configuration: dict[str, Any]) -> Results:

@@ -10,7 +10,7 @@ from pileline.report.read import Results, Stage
 
 def busy_seconds(results: Results) -> float | None:
     """Seconds in which at least one stage was running; stages that were made on another day add no pause."""
-    spans = sorted((stage.run.started, stage.run.ended) for stage in results.stages.values() if stage.run)
+    spans = sorted((stage.run.started, stage.run.ended) for stage in results.ran if stage.run)
     if not spans:
         return None
     total, (start, end) = 0.0, spans[0]
@@ -25,7 +25,7 @@ def busy_seconds(results: Results) -> float | None:
 
 def span_seconds(results: Results) -> float | None:
     """Seconds from the first start to the last end."""
-    runs = [stage.run for stage in results.stages.values() if stage.run]
+    runs = [stage.run for stage in results.ran if stage.run]
     if not runs:
         return None
     return (max(run.ended for run in runs) - min(run.started for run in runs)).total_seconds()

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from pileline.report.read import Results
-from pileline.report.sections.data import cleaning, duplicates, holdout, sources
+from pileline.report.sections.cleaning import cleaning
+from pileline.report.sections.duplicates import duplicates
 from pileline.report.sections.headline import dag, headline
 from pileline.report.sections.models import bits, samples, tasks, training
 from pileline.report.sections.repeat import benchmark, repeat
+from pileline.report.sections.sources import holdout, sources
 from pileline.report.sections.tokenizers import tokenizers
 from pileline.report.tables import Section
 

@@ -188,4 +188,8 @@ def headline(results: Results) -> Section:
 def dag(results: Results) -> Section:
     """The DAG, as a drawing and as a list."""
     made = [(node, results.get(node.name)) for node in results.nodes]
-    return Section("dag", "The stages", {"drawing": lineage.draw(results), "made": made})
+    return Section(
+        "dag",
+        "The stages",
+        {"drawing": lineage.draw(results), "made": made, "parts": any(node.parts > 1 for node in results.nodes)},
+    )

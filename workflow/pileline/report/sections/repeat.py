@@ -39,7 +39,7 @@ def _inputs(results: Results) -> Table:
 
 def repeat(results: Results) -> Section:
     """Commands, versions, hashes, and the whole configuration."""
-    runs = [stage.run for stage in results.stages.values() if stage.run]
+    runs = [stage.run for stage in results.ran if stage.run]
     commits = list(dict.fromkeys(run.commit for run in runs if run.commit))
     facts = {
         "Seed": str(results.configuration.get("seed", "")),
@@ -63,7 +63,7 @@ def repeat(results: Results) -> Section:
 
 def benchmark(results: Results) -> Section | None:
     """Wall time, processor time, throughput and memory of every stage."""
-    ran = [stage for stage in results.stages.values() if stage.run and stage.stage != "report"]
+    ran = [stage for stage in results.ran if stage.run and stage.stage != "report"]
     rows, seconds = [], {}
     for stage in ran:
         run = stage.run
