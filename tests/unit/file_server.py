@@ -74,7 +74,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         start, stop = int(span[1]), int(span[2]) + 1 if span[2] else len(body)
         if start >= len(body):
-            self.reply(416, b"", {"Content-Range": f"bytes */{len(body)}"})
+            self.reply(416, b"", tag | {"Content-Range": f"bytes */{len(body)}"})
             return
         stop = min(stop, len(body))
         self.reply(206, body[start:stop], tag | {"Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"}, send)

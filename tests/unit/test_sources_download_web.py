@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pileline import manifest, parts, sources
 from pileline.sources import SourceError, addresses
 from pileline.sources import http as transfers
+from pileline.sources.cache import Wanted
 from pileline.sources.http import Patience
 
 from tests.unit.file_server import Files, serve
@@ -207,6 +208,20 @@ def test_without_a_validator_an_unpinned_part_is_not_taken_up(web: Files, tmp_pa
     assert web.starts(path) == [0, 0]
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_download_killed_at_its_very_end_is_not_fetched_twice(web: Files, tmp_path: Path, changed: bool) -> None:
+    path = "/train/big"
+    web.content[path] = BIG
+    part = Wanted("big", web.url + path, None, lambda _: "").kept(tmp_path / "cache").with_name("big.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(BIG)
+    part.with_name("big.part.validator").write_text(web.etag(path))
+    web.content[path] = OTHER if changed else BIG
+    get({"http": web.url + path}, tmp_path)
+    assert (tmp_path / "raw/1-of-1/big").read_bytes() == web.content[path]
+    assert [asked for _, asked, _ in web.asked] == [f"bytes={len(BIG)}-"]
+
+
 def test_a_dropped_connection_goes_on_where_it_ended(web: Files, tmp_path: Path) -> None:
     path = "/train/big"
     web.content[path] = BIG
@@ -272,6 +287,8 @@ def test_an_unpinned_file_is_fetched_once_and_its_damage_noticed(web: Files, tmp
         ({"http": "https://host/folder/"}, "no address of a file"),
         ({"http": "https://host/a/%2e%2e"}, "no address of a file"),
         ({"http": "https://host/a/x%2Fy"}, "no address of a file"),
+        ({"http": "https://host/a/x%0Ay"}, "no address of a file"),
+        ({"http": "https://host/a/manifest.json"}, r"cannot be called manifest\.json"),
         ({"http": ["https://host/a", "https://host/a"]}, "'a' twice"),
         ({"http": "https://me:secret@host/a"}, "holds a password"),
         ({"http": "https://host/a", "mirrors": ["https://me:secret@host/"]}, "holds a password"),

@@ -13,6 +13,8 @@ import braceexpand
 
 from pileline.sources.errors import SourceError
 
+RESERVED = {"manifest.json", "files.jsonl", "run.json"}  # what lies beside the files in the stage's folder
+
 
 def expand(kind: str, written: str | list[str]) -> list[str]:
     """The addresses that `kind: written` stands for, braces expanded as shells do: "{00..29}", "{train,test}"."""
@@ -41,6 +43,8 @@ def names(kind: str, addresses: list[str]) -> list[str]:
     while all(len(path) > common + 1 and path[common] == paths[0][common] for path in paths):
         common += 1
     found = ["/".join(path[common:]) for path in paths]
+    if taken := sorted(RESERVED & set(found)):
+        raise SourceError(f"`{kind}`: a file cannot be called {taken[0]}, as the stage's own is; fetch it by hand")
     if len(set(found)) < len(found):
         twice = next(name for name in found if found.count(name) > 1)
         raise SourceError(f"`{kind}` names '{twice}' twice; leave one out")
@@ -52,7 +56,9 @@ def _steps(kind: str, address: str) -> list[str]:
     parts = urlsplit(address)
     steps = [unquote(step) for step in [parts.netloc.rpartition("@")[2], *parts.path.split("/")] if step]
     bad = (
-        not steps or parts.path.endswith("/") or any(set(step) & set("/\\\0") or step in (".", "..") for step in steps)
+        not steps
+        or parts.path.endswith("/")
+        or any(set(step) & set("/\\\0") or step in (".", "..") or not step.isprintable() for step in steps)
     )
     if bad:
         raise SourceError(f"`{kind}: {address}` is no address of a file; it should end in the file's name")
