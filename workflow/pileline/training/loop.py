@@ -108,7 +108,7 @@ class Run:
         parts = [np.array_split(part, self.plan.accumulate) for part in batch]
         for inputs, targets in zip(*parts, strict=True):
             loss = self.loss((inputs, targets)) * (predicted((inputs, targets)) / tokens)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
