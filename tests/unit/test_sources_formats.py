@@ -443,3 +443,12 @@ def test_html_of_another_encoding_is_counted(tmp_path: Path) -> None:
 def test_html_nested_without_end_is_read(tmp_path: Path) -> None:
     page = b"<div><b>" * 100_000 + b"deep"
     assert texts(read(tmp_path, "t.html", page, format="html")) == ["deep"]
+
+
+def test_lists_in_lists_without_end_are_not_indented_without_end(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, "t.html", b"<ul a='<'><li>x" * 20_000, format="html")
+    assert document.text.split() == ["•", "x"] * 20_000
+    assert document.size < 500_000
+    assert texts(read(tmp_path, "t.html", b"<ul><li>a<ul><li>b</ul><li>c</ul>", format="html")) == [
+        "  • a\n    • b\n  • c"
+    ]

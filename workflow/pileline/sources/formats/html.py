@@ -8,6 +8,7 @@ what a byte-order mark or the page itself says, else the one of the settings.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import IO
 
@@ -21,6 +22,8 @@ from pileline.sources.record import TOO_LONG, UNDECODABLE, Format, Record, found
 
 SKIPPED = ["script", "style", "nav", "template", "svg"]
 DECLARED = 4096  # bytes at the beginning of a page in which its encoding is looked for
+DEEPEST = 20  # lists in lists
+_LIST = re.compile(r"<(/?)[ou]l\b", re.IGNORECASE)
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -33,11 +36,20 @@ def read_html(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record]:
     if page is None:
         yield unread(data, UNDECODABLE)
         return
-    tree = HTMLTree.parse(page)
+    tree = HTMLTree.parse(_shallow(page))
     text = extract_plain_text(
         tree, preserve_formatting=True, main_content=reading.options["main_content"], skip_elements=SKIPPED
     )
     yield found(text, {"title": tree.title} if tree.title else {})
+
+
+def _shallow(page: str) -> str:
+    """The page; without its lists, if they lie so deep in each other that to indent them would fill the memory."""
+    depth = deepest = 0
+    for tag in _LIST.finditer(page):
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        deepest = max(deepest, depth)
+    return page if deepest <= DEEPEST else _LIST.sub(r"<\1div", page)
 
 
 def _decoded(data: bytes, reading: Reading) -> str | None:

@@ -44,8 +44,9 @@ def _whole(
         for batch in batches(stream, reading, place):
             yield from _records(batch, reading)
     except (*DAMAGE, MemoryError) as error:  # a damaged length asks for more memory than there is
-        advice = "decrypt it first" if "encrypt" in str(error) else "fetch or make it again"
-        raise SourceError(f"{place}: damaged, encrypted, or not {reading.format} ({error!r}); {advice}") from error
+        what = str(error) or type(error).__name__
+        advice = "decrypt it first" if "encrypt" in what else "fetch or make it again"
+        raise SourceError(f"{place}: damaged, encrypted, or not {reading.format} ({what}); {advice}") from error
 
 
 def _parquet(stream: IO[bytes], reading: Reading, place: str) -> Iterator[pa.RecordBatch]:
