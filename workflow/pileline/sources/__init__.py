@@ -9,7 +9,7 @@ from pileline.sources.errors import SourceError
 from pileline.sources.extraction import EMPTY, GAPS, Extracted, Extraction, contents, extract
 from pileline.sources.patterns import is_archive
 from pileline.sources.reading import Reading
-from pileline.sources.record import MALFORMED, MISSING, NUL, TOO_LONG, UNDECODABLE, UNREADABLE
+from pileline.sources.record import MALFORMED, MISSING, NUL, TOO_LONG, UNDECODABLE
 
 __all__ = [
     "EMPTY",
@@ -19,7 +19,6 @@ __all__ = [
     "NUL",
     "TOO_LONG",
     "UNDECODABLE",
-    "UNREADABLE",
     "Extracted",
     "Extraction",
     "Raw",

@@ -30,7 +30,6 @@ MISSING = "no text"  # a record without the field that should have its text, or 
 TOO_LONG = "too long"  # beyond `member_mb`
 NUL = "NUL characters"  # not text: binary data, or text in another encoding
 PASSED_OVER = "passed over"  # another source's record, which `where` does not select: never a document of this one
-UNREADABLE = (UNDECODABLE, MALFORMED, MISSING, TOO_LONG, NUL)
 
 _BLOCK = MEGABYTE
 

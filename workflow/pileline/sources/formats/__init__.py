@@ -32,7 +32,7 @@ from pileline.sources.formats.plain import LINES, TEXT
 from pileline.sources.formats.snippets import RATED_SNIPPETS
 from pileline.sources.formats.tables import ARROW, PARQUET
 from pileline.sources.reading import Reading
-from pileline.sources.record import MALFORMED, MISSING, NUL, TOO_LONG, UNDECODABLE, UNREADABLE, Format, Record
+from pileline.sources.record import MALFORMED, MISSING, NUL, TOO_LONG, UNDECODABLE, Format, Record
 
 __all__ = [
     "FORMATS",
@@ -41,7 +41,6 @@ __all__ = [
     "NUL",
     "TOO_LONG",
     "UNDECODABLE",
-    "UNREADABLE",
     "Format",
     "Record",
     "records",
