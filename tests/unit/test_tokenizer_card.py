@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pileline import documents, tokenizer
-from pileline.tokenizer import card, sources
+from pileline.tokenizer import card, compare
 
 from tests.unit.test_tokenizer import SETTINGS, make_texts
 
@@ -26,6 +26,10 @@ def write_table(path: Path, texts: Iterable[tuple[str, str]]) -> Path:
     return path
 
 
+def texts_of(path: Path) -> list[str]:
+    return [text for batch in card.rows(path) for _, text in batch]
+
+
 @pytest.fixture(scope="module", params=tokenizer.KINDS)
 def made(request: pytest.FixtureRequest) -> tokenizer.Tokenizer:
     return tokenizer.Tokenizer(tokenizer.fit(make_texts(200), SETTINGS[request.param], 1)[0])
@@ -34,7 +38,7 @@ def made(request: pytest.FixtureRequest) -> tokenizer.Tokenizer:
 def test_measure_counts_by_source(made: tokenizer.Tokenizer, tmp_path: Path) -> None:
     texts = {"two": ["\U0001f44d", "", "ba ko"], "one": ["ba ko", "本 it's"]}
     table = write_table(tmp_path / "table", [(source, text) for source in texts for text in texts[source]])
-    found = card.measure(made, table, threads=2)
+    found = card.measure(made, card.rows(table), threads=2)
     assert list(found.by_source) == ["one", "two"]
     for source, expected in texts.items():
         tokens = [token for text in expected for token in made.encode(text).tolist()]
@@ -51,14 +55,13 @@ def test_measure_counts_by_source(made: tokenizer.Tokenizer, tmp_path: Path) -> 
             "tokens_per_word": round(len(tokens) / words, 4),
             "byte_fallback_rate": round(spelled / len(tokens), 4),
         }
-        assert card.measure(made, table, only=source).overall == found.by_source[source]
     assert found.overall["tokens"] == found.token_counts.sum()
     assert found.overall["byte_tokens"] == found.token_counts[made.byte_tokens].sum() >= 4  # the emoji has no piece
     assert found.vocabulary_used == len({t for words in texts.values() for w in words for t in made.encode(w).tolist()})
 
 
 def test_measuring_no_text_gives_no_rate(made: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    found = card.measure(made, write_table(tmp_path / "table", []))
+    found = card.measure(made, card.rows(write_table(tmp_path / "table", [])))
     assert (found.by_source, found.vocabulary_used, found.efficiency) == ({}, 0, None)
     assert {name for name, value in found.overall.items() if value is None} == {
         "bytes_per_token",
@@ -129,29 +132,42 @@ def test_a_source_left_out_compresses_worse(tmp_path: Path) -> None:
     train = write_table(tmp_path / "train", [*texts, *own])
     held_out = write_table(tmp_path / "validation", [("plain", make_texts(1, seed=9)[0]), own[3], ("empty", "")])
     settings = {"kind": "bpe", "vocabulary": 400}
-    model, _ = tokenizer.fit(sources.texts(train), settings, 1)
-    found = card.measure(tokenizer.Tokenizer(model), held_out).by_source
-    rows = sources.leave_one_out(train, held_out, found, settings, 1)
+    model, _ = tokenizer.fit(texts_of(train), settings, 1)
+    found = card.measure(tokenizer.Tokenizer(model), card.rows(held_out)).by_source
+    rows = compare.leave_one_out(train, held_out, found, settings, 1)
     assert set(rows) == {"own", "plain"}
     assert rows["own"]["loss"] > 0.3
     assert rows["own"]["loss"] == pytest.approx(
         1 - rows["own"]["bytes_per_token"] / found["own"]["bytes_per_token"], abs=1e-4
     )
     without = tokenizer.Tokenizer(tokenizer.fit((text for _, text in texts), settings, 1)[0])
-    assert rows["own"]["bytes_per_token"] == card.measure(without, held_out, only="own").overall["bytes_per_token"]
+    assert rows["own"]["bytes_per_token"] == card.measure(without, [own[3:4]]).overall["bytes_per_token"]
 
 
 def test_the_only_source_cannot_be_left_out(tmp_path: Path) -> None:
     table = write_table(tmp_path / "train", [("plain", text) for text in make_texts(150)])
     settings = {"kind": "bpe", "vocabulary": 400}
-    found = card.measure(tokenizer.Tokenizer(tokenizer.fit(sources.texts(table), settings, 1)[0]), table).by_source
-    assert sources.leave_one_out(table, table, found, settings, 1) == {}
+    found = card.measure(
+        tokenizer.Tokenizer(tokenizer.fit(texts_of(table), settings, 1)[0]), card.rows(table)
+    ).by_source
+    assert compare.leave_one_out(table, table, found, settings, 1) == {}
 
 
 def test_too_little_text_without_a_source_is_an_error_that_names_it(tmp_path: Path) -> None:
     texts = [("plain", text) for text in make_texts(150)]
     table = write_table(tmp_path / "train", [*texts, ("little", "a b c")])
     settings = {"kind": "bpe", "vocabulary": 400}
-    found = card.measure(tokenizer.Tokenizer(tokenizer.fit(sources.texts(table), settings, 1)[0]), table).by_source
+    found = card.measure(
+        tokenizer.Tokenizer(tokenizer.fit(texts_of(table), settings, 1)[0]), card.rows(table)
+    ).by_source
     with pytest.raises(tokenizer.TokenizerError, match=r"without plain: .* at most"):
-        sources.leave_one_out(table, table, found, settings, 1)
+        compare.leave_one_out(table, table, found, settings, 1)
+
+
+def test_candidates_are_measured_on_the_same_text_and_those_without_enough_text_left_out() -> None:
+    settings = {**SETTINGS, "large": {"kind": "bpe", "vocabulary": 5000}}
+    cards = compare.candidates(make_texts(200), make_texts(20, seed=5), settings, 1)
+    assert set(cards) == set(SETTINGS)
+    assert len({found.overall["bytes"] for found in cards.values()}) == 1
+    assert cards["byte"].overall["bytes_per_token"] == 1 < cards["char"].overall["bytes_per_token"]
+    assert cards["char"].overall["bytes_per_token"] < cards["bpe"].overall["bytes_per_token"]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +51,25 @@ class Card:
         return renyi_efficiency(self.token_counts)
 
 
-def measure(tokenizer: Tokenizer, path: str | Path, threads: int = 1, only: str | None = None) -> Card:
-    """Encode the document table at `path`, or of it `only` one source's documents, and count."""
+def rows(path: str | Path) -> Iterator[list[tuple[str, str]]]:
+    """(source, text) of the documents of a table, in its batches, which are bounded in documents and in bytes."""
+    for batch in documents.batches(path, ["source", "text"]):
+        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def measure(tokenizer: Tokenizer, batches: Iterable[list[tuple[str, str]]], threads: int = 1) -> Card:
+    """Encode texts, given as batches of (source, text), and count."""
     amounts: dict[str, npt.NDArray[np.int64]] = {}
     counts = np.zeros(tokenizer.vocabulary_size, dtype=np.int64)
-    for batch in documents.batches(path, ["source", "text"]):
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        for source, group in groupby(sorted(rows, key=lambda row: row[0]), key=lambda row: row[0]):
-            if only in (None, source):
-                texts = [text for _, text in group]
-                ids, _ = tokenizer.encode_flat(texts, threads)
-                found = np.bincount(ids, minlength=tokenizer.vocabulary_size)
-                counts += found
-                sizes = sum(len(text.encode()) for text in texts), sum(map(count_words, texts))
-                row = [len(texts), *sizes, len(ids), found[tokenizer.byte_tokens].sum()]
-                amounts[source] = amounts.get(source, np.zeros(len(COUNTED), np.int64)) + row
+    for batch in batches:
+        for source, group in groupby(sorted(batch, key=itemgetter(0)), key=itemgetter(0)):
+            texts = [text for _, text in group]
+            ids, _ = tokenizer.encode_flat(texts, threads)
+            found = np.bincount(ids, minlength=tokenizer.vocabulary_size)
+            counts += found
+            sizes = sum(len(text.encode()) for text in texts), sum(map(count_words, texts))
+            row = [len(texts), *sizes, len(ids), found[tokenizer.byte_tokens].sum()]
+            amounts[source] = amounts.get(source, np.zeros(len(COUNTED), np.int64)) + row
     total = sum(amounts.values(), np.zeros(len(COUNTED), np.int64))
     return Card({source: _row(amounts[source]) for source in sorted(amounts)}, _row(total), counts)
 

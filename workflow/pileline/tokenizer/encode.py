@@ -26,7 +26,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from pileline import manifest
-from pileline.tokenizer.settings import BLANK, BYTE_TOKENS, END, RESERVED_TOKENS, TokenizerError
+from pileline.tokenizer.settings import BLANK, BYTE_TOKENS, END, RESERVED_TOKENS, STEP, TokenizerError
 
 NAME = "tokenizer.model"
 protocol: Any = sentencepiece_model_pb2  # generated code, of which type checkers see nothing
@@ -69,7 +69,7 @@ class Tokenizer:
         self.kind = self._kind()
         self._segment = SEGMENT
         if self.kind == "unigram":
-            self._segment = _exact_segment([piece.score for piece in self.model.pieces])
+            self._segment = _exact_segment(piece.score for piece in self.model.pieces)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -178,15 +178,9 @@ def _ends(lengths: Iterable[int], number: int) -> Offsets:
     return ends
 
 
-def _exact_segment(scores: Sequence[float]) -> int:
+def _exact_segment(scores: Iterable[float]) -> int:
     """How many characters a unigram model may score at once with every 32-bit sum exact.
 
-    The scores are multiples of some power of two. Their sums, too, are exact up to 2^24 times it, and no character
-    costs more than one outside the alphabet.
+    Sums of multiples of `STEP` are exact up to 2 ** 24 steps, and no character costs more than one without a piece.
     """
-    numbers = np.array(scores, dtype=np.float64)
-    worst = UNKNOWN_PENALTY - float(numbers.min())
-    step = 1.0
-    while step > 2.0**-20 and (numbers / step % 1).any():
-        step /= 2
-    return max(min(SEGMENT, int(2**24 * step / worst)), 1)
+    return min(SEGMENT, int(2**24 * STEP / (UNKNOWN_PENALTY - min(scores))))

@@ -9,6 +9,7 @@ BYTE_TOKENS = 256
 SPECIALS = ("<unk>", END)  # SentencePiece requires the first, no text encodes to it either
 RESERVED_TOKENS = BYTE_TOKENS + len(SPECIALS)
 BLANK = "\u2581"  # how SentencePiece's trainer writes a blank, and pieces are shown
+STEP = 2.0**-7  # a unigram model's log probabilities are multiples of it, in nats
 
 KINDS = ("bpe", "unigram", "char", "byte")
 # The least vocabulary: the reserved tokens, and for pieces to be learned at all, some characters to start from.
