@@ -66,7 +66,7 @@ def run(
 ) -> dict[str, Any]:
     """All of the stage; its metrics."""
     output.mkdir()
-    tables = mixing.tables(clean, {source: (parts or {}).get(source, 1) for source in made.mix})
+    tables = mixing.tables(clean, made.mix, parts or {})
     supply = mixing.survey(tables, made, options.get("threads", 1))
     epochs = mixing.resolve(made, supply)
     return mixing.metrics("small", "plain", made, supply, epochs, mixing.mix(tables, made, epochs, output, **options))

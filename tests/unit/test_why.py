@@ -70,7 +70,7 @@ def mix(root: Path, parts: int) -> None:
     stripped = Boilerplate("line", frozenset({documents.normalize_for_key(MENU)}))
     removals = mixing.Removals.read(duplicates)
     plan = mixing.Plan(settings, {"kind": "epochs"}, HOLDOUT, {"beta": 0.3}, removals, 1, stripped)
-    tables = mixing.tables(root / "clean/plain", dict.fromkeys(settings, parts))
+    tables = mixing.tables(root / "clean/plain", settings, dict.fromkeys(settings, parts))
     supply = mixing.survey(tables, plan)
     epochs = mixing.resolve(plan, supply)
     folder = root / "corpora/demo"

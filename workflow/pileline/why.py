@@ -42,6 +42,7 @@ _WORDS = {
     "exact": "it has the text of {partner} (case, punctuation and blanks aside)",
     "near": "its similarity with {partner} is {similarity:.3f}",
     "near holdout": "it resembles held-out text: {similarity:.3f} with {partner}",
+    "contaminated": "it shares a run of words with {partner}, which a task tests on",
     "task": "it is in the part of {source} that a task tests on",
     "boilerplate": "nothing of it is left without the lines or paragraphs that many documents share",
     "cap": "the cap of {cap_mb:g} MB on {source} admits other documents (by a hash of their text)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,18 @@ class Mix:
         )
 
 
-def tables(clean: str | Path, numbers: Mapping[str, int]) -> dict[str, list[Path]]:
+def tables(clean: str | Path, sources: Iterable[str], numbers: Mapping[str, int]) -> dict[str, list[Path]]:
     """The kept documents of each source, a table a part, below `clean/{source}/{part}/`; each is checked by its hash.
 
-    `numbers` is the number of parts of each source. Raises `ManifestError` where a part has not been cleaned.
+    `numbers` is the number of parts of a source, one if it is not stated. Raises `ManifestError` where a part has not
+    been cleaned.
     """
     return {
         source: [
             manifest.read(folder, "clean").path("kept.parquet")
-            for folder in parts.folders(Path(clean) / source, numbers[source])
+            for folder in parts.folders(Path(clean) / source, numbers.get(source, 1))
         ]
-        for source in sorted(numbers)
+        for source in sorted(sources)
     }
 
 
