@@ -6,9 +6,9 @@ The text is that of the default run's sources. A copy of it is made a text of it
 language in the place of every second one, by a seed, so that copies are no duplicates of each other and the vocabulary
 stays what it is. Each stage does what its notebook does, without the pictures, in a process of its own: download (of
 local files, which are hashed), clean with the recipe slimpajama, deduplicate with verification, decontamination and
-planted duplicates, mix by shares. Times are of the stage's work, without the start of Python; memory is the peak of the
-process (VmHWM). The exponent is the slope of log processor seconds over log bytes: 1 is linear. Processor seconds, since
-others' work on the machine disturbs them less than the clock's.
+planted duplicates, mix by shares. Times are of the stage's work, without the start of Python; memory is the peak of
+the process (VmHWM). The exponent is the slope of log processor seconds over log bytes: 1 is linear. It is taken of
+processor seconds, since others' work on the machine disturbs them less than the clock's.
 
 The table goes to the terminal, everything to results/benchmarks/scale.json.
 """
@@ -100,7 +100,8 @@ def _line(run: dict[str, Any]) -> str:
     state = f", {run['state_bytes']:.0f} bytes of state a document" if "state_bytes" in run else ""
     return (
         f"{run['size']:>3}x {run['stage']:<12}{run['bytes'] / 1e6:8.1f} MB {run['documents']:>9,} documents "
-        f"{run['seconds']:8.1f} s ({run['cpu_seconds']:.1f} of a processor) {rate:7.2f} MB/s {run['peak_bytes'] / 1e6:7.0f} MB of memory{state}"
+        f"{run['seconds']:8.1f} s ({run['cpu_seconds']:.1f} s of processors) {rate:7.2f} MB/s "
+        f"{run['peak_bytes'] / 1e6:7.0f} MB of memory{state}"
     )
 
 
