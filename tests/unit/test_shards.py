@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,13 +81,21 @@ def test_counts_add_up(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) 
     assert written.by_source["s1"]["documents"] == 67
 
 
-def test_files_do_not_depend_on_threads(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    for threads in (1, 3):
-        (tmp_path / str(threads)).mkdir()
-        shards.write(corpus, "train", made, tmp_path / str(threads), 0.004, threads)
-    first, second = (sorted((tmp_path / name).iterdir()) for name in ("1", "3"))
-    assert [path.name for path in first] == [path.name for path in second]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+def test_files_depend_neither_on_threads_nor_on_groups(
+    corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = importlib.import_module("pileline.shards.write")  # the function hides it
+    monkeypatch.setattr(write, "BATCH_TOKENS", 500)
+    contents, counts = [], []
+    for threads, group in ((1, 512), (1, 7), (2, 7), (3, 7), (3, 33)):
+        monkeypatch.setattr(write, "GROUP", group)
+        folder = tmp_path / f"{threads}-{group}"
+        folder.mkdir()
+        counts.append(shards.write(corpus, "train", made, folder, 0.004, threads))
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert all(content == contents[0] for content in contents)
+    assert all(count == counts[0] for count in counts)
+    assert len(contents[0]) > 2
 
 
 def test_a_tokenizer_that_loses_text_is_caught(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:
@@ -128,26 +137,6 @@ def test_an_empty_split_opens_and_has_no_batches(corpus: Path, made: tokenizer.T
     assert (opened.n_tokens, opened.n_documents, list(opened.documents())) == (0, 0, [])
     with pytest.raises(shards.ShardError, match="0 tokens, too few"):
         shards.Loader(opened, 1, 8, 0)
-
-
-def test_another_tokenizer_is_refused(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    write_shards(corpus, made, tmp_path)
-    with pytest.raises(shards.ShardError, match="run the stage 'shards' again"):
-        shards.open_shards(tmp_path, "train", "0" * 64)
-    manifest.write(tmp_path, "shards", {"tokenizer_sha256": "f" * 64})
-    with pytest.raises(shards.ShardError, match="names another tokenizer"):
-        shards.open_shards(tmp_path, "train")
-
-
-def test_damage_is_found(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    write_shards(corpus, made, tmp_path)
-    path = tmp_path / "train-00000.arrow"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(manifest.ManifestError, match="changed since"):
-        shards.open_shards(tmp_path, "train")
-    shards.open_shards(tmp_path, "validation")  # its own file is whole
 
 
 def test_an_unknown_split_is_named(corpus: Path, made: tokenizer.Tokenizer, tmp_path: Path) -> None:

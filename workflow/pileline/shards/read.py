@@ -155,8 +155,10 @@ def map_files(split: str, paths: Sequence[str | Path]) -> ShardSet:
     Raises `ShardError` for a file that is no shard, of another place or split, or of a later schema.
     """
     files = [_map(Path(path)) for path in paths]
-    metadata = [_described(file, Path(path), split, n) for n, (file, path) in enumerate(zip(files, paths, strict=True))]
-    batches = [file.get_batch(number) for file in files for number in range(file.num_record_batches)]
+    metadata = [
+        _described(schema, Path(path), split, n) for n, ((schema, _), path) in enumerate(zip(files, paths, strict=True))
+    ]
+    batches = [batch for _, held in files for batch in held]
     for path, other in zip(paths, metadata, strict=True):
         if other["tokenizer_sha256"] != metadata[0]["tokenizer_sha256"]:
             raise ShardError(f"{path}: of another tokenizer than {paths[0]}; write the shards again")
@@ -165,18 +167,20 @@ def map_files(split: str, paths: Sequence[str | Path]) -> ShardSet:
     return ShardSet(split, batches, stream, sources, int(metadata[0]["end"]), metadata[0]["tokenizer_sha256"])
 
 
-def _map(path: Path) -> Any:
+def _map(path: Path) -> tuple[pa.Schema, list[Any]]:
+    """The schema and the record batches of a file, as views of a memory map."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        return file.schema, [file.get_batch(number) for number in range(file.num_record_batches)]
     except FileNotFoundError:
         raise ShardError(f"{path}: missing; write the shards again") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{path}: not a whole Arrow file ({error}); write the shards again") from None
 
 
-def _described(file: Any, path: Path, split: str, number: int) -> dict[str, str]:
+def _described(schema: pa.Schema, path: Path, split: str, number: int) -> dict[str, str]:
     """What a shard says of itself, once it is known to be the shard `number` of `split` in the schema of this code."""
-    found = {key.decode(): value.decode() for key, value in (file.schema.metadata or {}).items()}
+    found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     version = found.get("schema_version")
     if version != str(SCHEMA_VERSION):
         raise ShardError(

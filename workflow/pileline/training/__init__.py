@@ -15,7 +15,7 @@ from typing import Any
 
 from pileline import manifest
 from pileline.models import LanguageModel
-from pileline.shards import Loader, ShardError, ShardSet, TokenStream, open_shards
+from pileline.shards import Loader, ShardSet, TokenStream, open_shards
 
 from .outcome import Outcome, loss_over
 from .settings import Plan, TrainingError, refuse_unknown
@@ -49,11 +49,10 @@ def train(
     plan = Plan.of(settings, known)
     model.to(device)
     batch = max(plan.batch_tokens // model.context, 1)
-    whole = open_shards(shards, "train")
+    whole, validation = open_shards(shards, "train"), _validation(shards)  # all checked before anything is learned
     stepped = model.prepare(whole.tokens)
     part = whole if stepped == whole.n_tokens else _start(whole, stepped)
     loader = Loader(part, batch, model.context, seed, packing=plan.packing, weights=plan.source_weights)
-    validation = _validation(shards)
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
         held_out = Loader(validation, batch, model.context, 0)  # the same blocks whatever the seed
@@ -66,11 +65,9 @@ def train(
 
 
 def _validation(shards: str | Path) -> ShardSet | None:
-    """The validation split, or None: a corpus may be too small to have one."""
-    try:
-        return open_shards(shards, "validation")
-    except ShardError:
-        return None
+    """The validation split, or None: a corpus may have none. Damaged shards are an error, not a missing split."""
+    has = any(name.startswith("validation-") for name in manifest.read(shards, "shards").files)
+    return open_shards(shards, "validation") if has else None
 
 
 def _start(shards: ShardSet, tokens: int) -> ShardSet:
