@@ -3,8 +3,8 @@
 Entries are dealt to partitions by their first bits, as they come; then one partition at a time is sorted in memory,
 and the sorted partitions one behind the other are the sorted whole. It is mapped to memory, so that what is held of
 it is the operating system's to decide, and processes share it. In front of it stands a bitmap over the hashes' first
-bits, at least eight times as many as hashes up to 16 million of these, which turns away nearly everything that the
-table does not hold; beyond that more passes it, which costs time and nothing else.
+bits, at least 32 times as many as hashes up to 32 million of these, which turns away 97 % of what the table does not
+hold; of a larger table it turns away less, which costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_PARTITIONS = 8  # logarithm of their number
-_WAITING = 1 << 20  # entries in memory before they are dealt
-_BITMAP = (16, 27)  # smallest and largest logarithm of its entries, a byte each
+_PARTITIONS = 6  # logarithm of their number
+_WAITING = 1 << 22  # entries in memory before they are dealt
+_BITMAP = (16, 30)  # smallest and largest logarithm of its bits
 _COUNTED = 1 << 21  # entries counted at once
 
 
@@ -27,8 +27,8 @@ class Lookup:
         self.folder, self.bits = folder, bits
         self.hashes: NDArray[np.uint64] = _mapped(folder / "hashes", np.dtype(np.uint64))
         self.owners: NDArray[np.int32] = _mapped(folder / "owners", np.dtype(np.int32))
-        self._bitmap: NDArray[np.bool_] = _mapped(folder / "bitmap", np.dtype(bool))
-        self._shift = np.uint64(bits - (len(self._bitmap).bit_length() - 1))
+        self._bitmap: NDArray[np.uint8] = _mapped(folder / "bitmap", np.dtype(np.uint8))
+        self._shift = np.uint64(bits - (8 * len(self._bitmap)).bit_length() + 1)
 
     def __reduce__(self) -> tuple[type[Lookup], tuple[Path, int]]:
         return Lookup, (self.folder, self.bits)
@@ -37,12 +37,14 @@ class Lookup:
         """Of those hashes that the table holds: their places in `hashes`, the place of their first entry in the
         table (one for equal hashes), and the number of their entries.
         """
-        chosen = np.flatnonzero(self._bitmap[hashes >> self._shift])
+        places = hashes >> self._shift
+        chosen = np.flatnonzero(self._bitmap[places >> np.uint64(3)] & _bit(places))
         chosen = chosen[np.argsort(hashes[chosen])]  # looked up in order, which spares the processor's cache
         first = np.searchsorted(self.hashes, hashes[chosen], "left")
-        count = np.searchsorted(self.hashes, hashes[chosen], "right") - first
-        known = count > 0
-        return chosen[known], first[known], count[known]
+        known = np.flatnonzero(first < len(self.hashes))
+        known = known[self.hashes[first[known]] == hashes[chosen[known]]]
+        chosen, first = chosen[known], first[known]
+        return chosen, first, np.searchsorted(self.hashes, hashes[chosen], "right") - first
 
     def shared(
         self, group: NDArray[np.int64], first: NDArray[np.int64], count: NDArray[np.int64], owners: int
@@ -76,7 +78,7 @@ class Builder:
         folder.mkdir(parents=True)
 
     def add(self, hashes: NDArray[np.uint64], owners: NDArray[np.int32]) -> None:
-        """Take entries; from a million on they go to the files of their partitions."""
+        """Take entries; from four million on they go to the files of their partitions."""
         self._waiting.append((hashes, owners))
         self._count += len(hashes)
         if self._count >= _WAITING:
@@ -95,11 +97,12 @@ class Builder:
                 hashes[order].tofile(hashes_file)
                 owners[order].tofile(owners_file)
                 total += len(order)
-        size = min(max(_BITMAP[0], (8 * total).bit_length()), _BITMAP[1], self._bits)
-        bitmap = np.zeros(1 << size, bool)
+        size = min(max(_BITMAP[0], (32 * total).bit_length()), _BITMAP[1])
+        bitmap = np.zeros(1 << (size - 3), np.uint8)
         hashes = _mapped(self._folder / "hashes", np.dtype(np.uint64))
         for first in range(0, total, _WAITING):
-            bitmap[hashes[first : first + _WAITING] >> np.uint64(self._bits - size)] = True
+            places = hashes[first : first + _WAITING] >> np.uint64(self._bits - size)
+            np.bitwise_or.at(bitmap, places >> np.uint64(3), _bit(places))
         bitmap.tofile(self._folder / "bitmap")
         return Lookup(self._folder, self._bits)
 
@@ -128,3 +131,8 @@ def _taken(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
 
 def _mapped(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
     return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+
+
+def _bit(places: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """The bit that stands for each place in its byte."""
+    return np.left_shift(np.uint8(1), (places & np.uint64(7)).astype(np.uint8))
