@@ -29,6 +29,8 @@ LOCK = LIBRARY.parents[1] / "envs" / "requirements.lock"
 # Import names that are not the distribution's name; every other import is looked up under its own name.
 DISTRIBUTIONS = {
     "IPython": "ipython",
+    "bs4": "beautifulsoup4",
+    "fasttext": "fasttext-predict",
     "latex2mathml": "latex2mathml",
     "pypi_simple": "pypi-simple",
     "sklearn": "scikit-learn",
