@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -438,6 +439,13 @@ def test_a_bible_has_its_chapters() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ real packages
+
+
+def test_a_package_with_a_file_that_is_damaged_on_purpose_can_be_listed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("testdata/fail.bz2", b"BZh9 no")
+        archive.writestr("a.txt", b"text")
+    assert sources.contents(tmp_path / "a.zip") == [("testdata/fail.bz2", 7), ("a.txt", 4)]
 
 
 @pytest.mark.network

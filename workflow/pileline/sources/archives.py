@@ -97,7 +97,8 @@ def members(path: Path, patterns: Patterns, name: str | None = None) -> Iterator
 def sizes(path: Path) -> Iterator[tuple[str, int]]:
     """Each member's name and bytes, as `members` would name and read them; what it would not read is left out.
 
-    A zip's directory says them; of a tar only the headers are looked at. What is compressed once more is read.
+    A zip's directory says them; of a tar only the headers are looked at. What is compressed once more is read; if it
+    is damaged, as files that programs are tested with may be on purpose, it has the bytes that it takes up.
     """
     budget = Budget(path)
     try:
@@ -107,7 +108,11 @@ def sizes(path: Path) -> Iterator[tuple[str, int]]:
                 held = _archive(path.name, file, "", Patterns(), budget, 1)
             for name, stream, size, _ in held:
                 if stream and Path(name).suffix.lower() in COMPRESSED:
-                    size = _length(expanded(name, stream, budget))
+                    try:
+                        size = _length(expanded(name, stream, budget))
+                    except SourceError:  # if it is the archive that is damaged, the next member says so
+                        if not is_archive(path.name):
+                            raise
                 if stream:
                     yield name, size
     except DAMAGE as error:
