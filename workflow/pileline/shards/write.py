@@ -208,7 +208,9 @@ class _ShardFiles:
         offsets = np.zeros(sum(len(group.lengths) for group in self._groups) + 1, dtype=np.int32)
         np.cumsum(np.concatenate([group.lengths for group in self._groups]), out=offsets[1:])
         tokens = pa.array(np.concatenate([group.tokens for group in self._groups]))
-        rows = pa.Table.from_batches([group.rows for group in self._groups]).combine_chunks().to_batches()[0]
+        # Taken anew: the file would hold more of a slice than is in it, and so tell how documents came in groups.
+        table = pa.Table.from_batches([group.rows for group in self._groups])
+        rows = table.take(np.arange(len(table))).combine_chunks().to_batches()[0]
         columns = [
             pa.ListArray.from_arrays(pa.array(offsets), tokens, type=self._schema.field("tokens").type),
             pa.DictionaryArray.from_arrays(rows.column("source"), self._sources),
