@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from pileline import manifest, plots
+from pileline import documents, manifest, plots
+from pileline.documents import Document
 from pileline.ledger import Ledger
 from pileline.report.read import merge_experiments, plan
 
@@ -371,7 +372,12 @@ def make(root: Path, notebooks: bool = True) -> Path:
     for number, (name, stage) in enumerate(runs):
         folder = root / name
         folder.mkdir(parents=True)
-        manifest.write(folder, stage, _metrics(folder, name, stage, generator))
+        metrics = _metrics(folder, name, stage, generator)
+        if name == "clean/slimpajama/milton/1-of-1":
+            text = "Of Man's first disobedience, and the fruit " + HOSTILE
+            rows = [Document(f"milton/near<b>#{number}", "milton", text, b"k" * 16) for number in range(2)]
+            documents.write(folder / "kept.parquet", rows)
+        manifest.write(folder, stage, metrics)
         seconds = float(2 + 90 * generator.random() ** 4)
         run = {
             "stage": stage,

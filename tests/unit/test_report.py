@@ -227,6 +227,9 @@ def test_removed_documents_of_every_corpus_source_and_reason_are_shown(results: 
         shown = {(document.source, document.reason) for group in groups for document in group.documents}
         assert shown == expected
     text = "".join(Seen(removed_page).text)
+    near = [document for document in found["demo"][3].documents if document.reason == "near"]
+    assert [bool(document.excerpt) for document in near] == [True, True, False], "two stand in the cleaned table"
+    assert near[0].excerpt.startswith("Of Man's first disobedience, and the fruit <script>")
     assert "milton/near<b>#0" in text
     assert "for milton/kept#0, similarity 0.900" in text
     assert HOSTILE in text

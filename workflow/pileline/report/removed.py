@@ -2,15 +2,18 @@
 
 Cleaning's examples stand in its manifests; of the duplicates and of what mixing left out, the first of each source and
 reason are read from the tables that these stages wrote. Those tables are in an order that knows no time, so the page
-is the same for the same results. All other documents are looked up by `python -m pileline.why`.
+is the same for the same results. The beginnings of their texts are looked up where the cleaned source is small enough
+to be searched in a moment. All other documents are looked up by `python -m pileline.why`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pileline.report.read import Results, Stage
@@ -18,6 +21,8 @@ from pileline.report.sections.ledgers import filter_of
 from pileline.report.tables import decimal, size
 
 EACH = 4  # documents of a source and reason
+EXCERPT = 200  # characters
+SEARCHED_BYTES = 200_000_000  # of a cleaned source's tables, up to which texts are looked up
 _BATCH = 65_536  # rows
 
 
@@ -52,15 +57,42 @@ def corpora(results: Results) -> dict[str, list[Group]]:
         for document in documents:
             by_source.setdefault(document.source, []).append(document)
         if by_source:
-            found[stage.last] = [Group(source, by_source[source]) for source in results.in_order(by_source)]
+            found[stage.last] = [
+                Group(source, _with_excerpts(by_source[source], _clean_stage(results, stage, source)))
+                for source in results.in_order(by_source)
+            ]
     return found
+
+
+def _clean_stage(results: Results, mixed: Stage, source: str) -> Stage | None:
+    """The cleaning of a corpus's source."""
+    recipe = mixed.metrics.get("recipe") or results.part("corpora", mixed.last).get("recipe")
+    return results.get(f"clean/{recipe}/{source}")
+
+
+def _with_excerpts(documents: list[Removed], cleaned: Stage | None) -> list[Removed]:
+    """The documents, with the beginnings of the texts that cleaning kept."""
+    wanted = pa.array([document.id for document in documents if not document.excerpt], pa.string())
+    paths = [part.folder / "kept.parquet" for part in cleaned.each if "kept.parquet" in part.files] if cleaned else []
+    paths = [path for path in paths if path.exists()]
+    if sum(path.stat().st_size for path in paths) > SEARCHED_BYTES:
+        return documents
+    found: dict[str, str] = {}
+    for path in paths if len(wanted) else []:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                if pc.any(pc.is_in(file.read_row_group(group, columns=["id"])["id"], wanted)).as_py():
+                    rows = file.read_row_group(group, columns=["id", "text"])
+                    rows = rows.filter(pc.is_in(rows["id"], wanted))
+                    texts = pc.utf8_slice_codeunits(rows["text"], 0, EXCERPT)
+                    found |= dict(zip(rows["id"].to_pylist(), texts.to_pylist(), strict=True))
+    return [replace(document, excerpt=document.excerpt or found.get(document.id, "")) for document in documents]
 
 
 def _cleaned(results: Results, mixed: Stage) -> Iterator[Removed]:
     """What cleaning removed of the sources of a corpus."""
-    recipe = mixed.metrics.get("recipe") or results.part("corpora", mixed.last).get("recipe")
     for row in mixed.metrics.get("table", []):
-        stage = results.get(f"clean/{recipe}/{row['source']}")
+        stage = _clean_stage(results, mixed, row["source"])
         examples = stage.metrics.get("examples_removed", {}) if stage else {}
         for reason, entries in sorted(examples.items(), key=lambda item: (filter_of(item[0]), item[0])):
             for entry in entries[:EACH]:
