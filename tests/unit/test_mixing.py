@@ -18,7 +18,7 @@ from pileline import documents, manifest, mixing
 from pileline.deduplication import Boilerplate
 from pileline.documents import Document
 from pileline.ledger import Amount
-from pileline.mixing import deal, piles
+from pileline.mixing import deal, passes, piles
 from pileline.mixing.supply import INTERVALS, Supply, interval
 
 HOLDOUT = {"validation": 0.1, "test": 0.1}
@@ -369,12 +369,23 @@ def test_the_corpus_has_the_same_bytes_for_any_parts(
     assert manifest.canonical_json(one) == manifest.canonical_json(cut)
 
 
-def test_two_processes_write_the_bytes_that_one_writes(case: Any, tmp_path: Path) -> None:
+def test_two_processes_write_the_bytes_that_one_writes(
+    case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, output, metrics = case
+    monkeypatch.setattr(passes, "PROCESS_BYTES", 1000)
+    assert passes._worth(2, 6, 10_000) == 2
     clean = store(tmp_path / "clean", rows, {"a": 3})
     again = run(clean, tmp_path / "two", plan(reasons=REASONS), {"a": 3}, threads=2, pile_bytes=20_000)
     assert content(tmp_path / "two") == content(output)
     assert again == metrics
+
+
+def test_no_process_is_started_for_little_work() -> None:
+    assert passes._worth(8, 100, 10**6) == 1
+    assert passes._worth(8, 3, 10**12) == 3
+    assert passes._worth(8, 100, 10**12) == 8
+    assert passes._worth(8, 0, 0) == 1
 
 
 def test_the_shuffle_mixes_sources_and_parts_copies(case: Any) -> None:

@@ -1,7 +1,7 @@
 """The two passes over the cleaned tables: `survey` sizes the sources, `mix` writes the splits and what leaves here.
 
-Each pass gives every table to a process of its own; what they count adds up in any order. With one thread nothing is
-started, and the same functions run here.
+Each pass gives every table to a process of its own; what they count adds up in any order. With one thread, or with
+little to read, nothing is started, and the same functions run here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pileline.progress import Progress
 
 SAMPLE = 10  # first documents of the train split that the metrics quote
 EXCERPT = 200  # characters
+PROCESS_BYTES = 32_000_000  # of files or piles, from which on another process is worth its start
 Tables = Mapping[str, list[Path]]
 
 
@@ -71,7 +72,7 @@ def survey(found: Tables, plan: Plan, threads: int = 1) -> dict[str, Supply]:
     """How much training text each source has, duplicates and boilerplate aside."""
     supply = {source: Supply() for source in plan.sources}
     work = [(source, path) for source in plan.sources for path in found[source]]
-    measured = Parallel(n_jobs=threads, return_as="generator")(
+    measured = Parallel(n_jobs=_processes(threads, work), return_as="generator")(
         delayed(_measure)(path, source, plan) for source, path in work
     )
     with Progress("survey", total=len(work), unit="tables") as progress:
@@ -79,6 +80,16 @@ def survey(found: Tables, plan: Plan, threads: int = 1) -> dict[str, Supply]:
             supply[source].merge(part)
             progress.add(1)
     return supply
+
+
+def _processes(threads: int, work: list[tuple[str, Path]]) -> int:
+    """How many processes read these tables."""
+    return _worth(threads, len(work), sum(path.stat().st_size for _, path in work))
+
+
+def _worth(threads: int, pieces: int, size: int) -> int:
+    """At most `threads` processes, and no more than there are pieces of work and bytes for."""
+    return max(1, min(threads, pieces, math.ceil(size / PROCESS_BYTES)))
 
 
 def _measure(path: Path, source: str, plan: Plan) -> Supply:
@@ -109,7 +120,7 @@ def mix(
     counted = Mix.of(plan.sources)
     seen = np.zeros(len(plan.removals), bool)
     dealt: dict[str, list[piles.Dealt]] = {name: [] for name in deals}
-    made = Parallel(n_jobs=threads, return_as="generator")(
+    made = Parallel(n_jobs=_processes(threads, work), return_as="generator")(
         delayed(deal)(path, source, plan, epochs, deals, scratch / f"table-{number:06d}")
         for number, (source, path) in enumerate(work)
     )
@@ -155,13 +166,16 @@ def _check(plan: Plan, counted: Mix, seen: NDArray[np.bool_]) -> None:
 def _write(name: str, dealt: list[piles.Dealt], deal: piles.Deal, path: Path, counted: Mix, threads: int) -> None:
     """Sort the piles of an output, each in a process, and write them one behind the other."""
     found = piles.collect(dealt)
-    sorted_piles = Parallel(n_jobs=threads, return_as="generator", pre_dispatch="2 * n_jobs")(
+    whole = sum(pile.bytes for pile in found)
+    sorted_piles = Parallel(
+        n_jobs=_worth(threads, len(found), whole), return_as="generator", pre_dispatch="2 * n_jobs"
+    )(
         delayed(piles.sort)(pile, deal, path.parent / ".piles" / f"{name}-{number:03d}")
         for number, pile in enumerate(found)
     )
     with (
         documents.Writer(path, SCHEMAS[name]) as writer,
-        Progress(f"sort {name}", total=sum(pile.bytes for pile in found), unit="B") as progress,
+        Progress(f"sort {name}", total=whole, unit="B") as progress,
     ):
         for pile, files in zip(found, sorted_piles, strict=True):
             for batch in (batch for file in files for batch in piles.read(file)):
