@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +91,11 @@ class ShardSet:
     @property
     def n_documents(self) -> int:
         return sum(batch.num_rows for batch in self.batches)
+
+    def head(self, batches: int) -> ShardSet:
+        """The first record batches, as a split of their own."""
+        some = self.batches[:batches]
+        return replace(self, batches=some, tokens=TokenStream([_flat(batch) for batch in some]))
 
     def documents(self) -> Iterator[dict[str, Any]]:
         """Each document in order: `id`, `source`, `bytes`, and `tokens` as an array without `end`."""
