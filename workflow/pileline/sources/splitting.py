@@ -29,10 +29,11 @@ def split(text: str, most: int) -> tuple[list[str], list[str]]:
     end = len(text.rstrip(_SPACE))
     if end == 0:
         return [], [text]
-    breaks = [match.span() for match in _BLANK_LINES.finditer(text, 0, end)]
-    starts = [start for start, _ in breaks]
     place = _LEADING.match(text).end()  # type: ignore[union-attr]
     pieces, gaps = [], [text[:place]]
+    fits = end - place <= most  # as most texts do
+    breaks = [] if fits else [match.span() for match in _BLANK_LINES.finditer(text, 0, end)]
+    starts = [start for start, _ in breaks]
     while end - place > most:
         stop, following = _cut(text, place, most, breaks, starts)
         pieces.append(text[place:stop])

@@ -39,35 +39,49 @@ def _written(reading: Reading) -> dict[str, tuple[str, ...]]:
 
 
 class _Lines(Iterator[str]):
-    """The lines of a text, none longer than `most` characters, each begun record's bytes and quotes counted."""
+    """The lines of a text, none longer than `most` characters, those of the record that is read kept to be counted."""
 
     def __init__(self, text: io.TextIOWrapper, most: int, quote: str | None) -> None:
         self._text, self._most, self._quote = text, most, quote
         self.begin()
 
     def begin(self) -> None:
-        self.size, self._quotes = 0, 0
+        """A record begins."""
+        self._held: list[str] = []
+        self._passed, self._quotes = 0, 0  # bytes and quotes of what is no longer held
+
+    @property
+    def size(self) -> int:
+        """The bytes of the record."""
+        return self._passed + _bytes("".join(self._held))
 
     def __next__(self) -> str:
-        line = self._read(self._most)
+        line = self._text.readline(self._most)
         if not line:
             raise StopIteration
+        self._held.append(line)
         if len(line) == self._most:
             while line and not line.endswith(("\n", "\r")):
-                line = self._read(_BLOCK)
+                line = self._pass()
             raise csv.Error("field larger than field limit")  # as the reader says of a field in several lines
         return line
 
     def pass_over(self) -> None:
         """Read to the end of a record that is too long: while quotes are open, it goes on in the next line."""
-        while self._quotes % 2 and self._read(_BLOCK):
-            pass
+        if self._quote is not None:
+            self._quotes += sum(line.count(self._quote) for line in self._held)
+            while self._quotes % 2 and self._pass():
+                pass
 
-    def _read(self, most: int) -> str:
-        line = self._text.readline(most)
-        self.size += len(line.encode("utf-8", "surrogateescape"))
-        self._quotes += line.count(self._quote) if self._quote else 0
+    def _pass(self) -> str:
+        line = self._text.readline(_BLOCK)
+        self._passed += _bytes(line)
+        self._quotes += line.count(self._quote) if self._quote is not None else 0
         return line
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
 
 
 def _rows(text: io.TextIOWrapper, reading: Reading, place: str) -> Iterator[Record]:
@@ -101,8 +115,8 @@ def _rows(text: io.TextIOWrapper, reading: Reading, place: str) -> Iterator[Reco
             _check(names, reading, place)
         elif row:  # an empty line is no record
             fits = len(row) == len(names)
-            value = dict(zip(names, row, strict=False))
-            yield object_record(value, reading, lines.size) if fits else unread(lines.size, MALFORMED)
+            record = object_record(dict(zip(names, row, strict=False)), reading, -1) if fits else unread(-1, MALFORMED)
+            yield record if record.size >= 0 else record._replace(size=lines.size)  # counted where there is no text
 
 
 def _check(names: list[str], reading: Reading, place: str) -> None:
