@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pileline.deduplication.lookup import Lookup
+from pileline.deduplication.lookup import Lookup, first_of_pairs
 
 SMALLEST = 50  # distinct shingles of a text; 62 characters where a shingle has 13
 HASH_BITS = 56  # of a hash of `minhash.distinct`
@@ -62,11 +62,8 @@ class Protected:
         """The pairs of a text of the group and an owner that share a shingle, and how many distinct ones they share."""
         at, first, count = self.table.find(hashes >> np.uint64(64 - HASH_BITS))
         text = np.searchsorted(np.cumsum(counts), at, "right")
-        order = np.lexsort((first, text))
-        text, first, count = text[order], first[order], count[order]
-        new = np.ones(len(text), bool)
-        new[1:] = (text[1:] != text[:-1]) | (first[1:] != first[:-1])
-        return self.table.shared(text[new], first[new], count[new], len(self.sizes))
+        once = first_of_pairs(text, first)
+        return self.table.shared(text[once], first[once], count[once], len(self.sizes))
 
 
 def _sizes(hashes: NDArray[np.uint64], counts: NDArray[np.int64], few: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pileline.deduplication.lookup import Lookup
+from pileline.deduplication.lookup import Lookup, first_of_pairs
 
 WORDS, AT_MOST = 13, 10
 _WAITING = 1 << 22  # matches held before the common ones among them are dropped
@@ -95,8 +95,8 @@ class Matches:
             np.concatenate([np.zeros(0, np.int64), *column])
             for column in list(zip(*self._waiting, strict=True)) or [(), ()]
         )
-        pairs = np.unique(np.stack((places, self.same[numbers])), axis=1)
-        held, documents = np.unique(pairs[0], return_counts=True)
+        once = first_of_pairs(places, self.same[numbers])
+        held, documents = np.unique(places[once], return_counts=True)
         self.common[held[documents > self.at_most]] = True
         rare = ~self.common[places]
         return numbers[rare], places[rare]

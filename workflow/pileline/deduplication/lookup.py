@@ -120,6 +120,15 @@ class Builder:
         self._waiting, self._count = [], 0
 
 
+def first_of_pairs(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each different pair (left[i], right[i]) stands first, in the order of the pairs."""
+    order = np.lexsort((right, left))
+    left, right = left[order], right[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    return order[new]
+
+
 def _taken(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
     """What a file holds, which is deleted; nothing if there is none."""
     if not path.exists():

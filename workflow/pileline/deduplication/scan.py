@@ -20,6 +20,7 @@ from pileline.deduplication.codes import Codes, groups
 from pileline.deduplication.contained import Protected
 from pileline.deduplication.contaminated import Contaminated, Decontamination, Matches, Tested, contaminated
 from pileline.deduplication.inventory import Inventory, InventoryError, fractions
+from pileline.deduplication.lookup import first_of_pairs
 from pileline.deduplication.method import Method
 from pileline.deduplication.minhash import MinHash, Shingler
 from pileline.deduplication.passes import Piece
@@ -225,6 +226,6 @@ class _Work:
         hashes, counts = words.ngrams(codes, self.words, self.shingler.seed)
         at, first, _ = self.tested.find(hashes)
         text = np.searchsorted(np.cumsum(counts), at, "right")
-        pairs = np.unique(np.stack((text, first)), axis=1)
-        pairs = pairs[:, ~np.isin(pairs[0], leaving)]
-        return pairs[0], pairs[1]
+        once = first_of_pairs(text, first)
+        once = once[~np.isin(text[once], leaving)]
+        return text[once], first[once]
