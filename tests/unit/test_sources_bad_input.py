@@ -419,3 +419,10 @@ def test_a_zip_in_a_tar_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytes
     tracemalloc.stop()
     assert sizes == [1_000_000] * 40
     assert peak < 12_000_000
+
+
+def test_names_in_a_zip_that_are_not_what_it_says_are_refused(tmp_path: Path) -> None:
+    data = zipped({"é.txt": b"text"})
+    assert read(tmp_path, "p.zip", data)[0].id == "s/é.txt#0"
+    with pytest.raises(SourceError, match=r"p\.zip: damaged.*utf-8"):
+        read(tmp_path, "p.zip", data.replace("é".encode(), b"\xff\xff"))
