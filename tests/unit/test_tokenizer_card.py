@@ -89,6 +89,11 @@ def test_words_are_runs_of_letters_or_single_characters_of_scripts_without_blank
     assert card.count_words(text) == words
 
 
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_plain_text_is_counted_as_any_other(text: str) -> None:
+    assert card.count_words(text) == card.count_words(text + " é") - 1
+
+
 @given(st.text(alphabet=st.characters(categories=["Lu", "Ll", "Nd", "Mn"], max_codepoint=0x2FF)))
 def test_adding_blanks_and_punctuation_adds_no_word(text: str) -> None:
     assert card.count_words(f" {text} .") == card.count_words(text) == min(len(text), 1)

@@ -25,6 +25,7 @@ from pileline.tokenizer.encode import Tokenizer
 ALPHA = 2.5  # the order of Rényi's entropy that went best with translation quality (arXiv:2306.16842)
 # Scripts that write no blank between words; each of their characters counts as a word, as Unicode's UAX #29 has it.
 SCRIPTS_WITHOUT_BLANKS = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "HIRAGANA", "THAI", "LAO", "KHMER", "MYANMAR")
+ASCII_WORD = re.compile("[A-Za-z0-9]+")  # what `_word` comes to in plain English or code, several times as fast
 COUNTED = ("documents", "bytes", "words", "tokens", "byte_tokens")
 
 
@@ -120,7 +121,7 @@ def _word() -> re.Pattern[str]:
 
 def count_words(text: str) -> int:
     """The number of words in a text; punctuation is none."""
-    return sum(1 for _ in _word().finditer(text))
+    return len(ASCII_WORD.findall(text)) if text.isascii() else sum(1 for _ in _word().finditer(text))
 
 
 def rarest(tokenizer: Tokenizer, counts: npt.NDArray[np.int64], number: int) -> list[tuple[str, int]]:
