@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -127,6 +128,12 @@ def test_a_long_text_encodes_as_bare_sentencepiece_does(kind: str, tmp_path: Pat
         assert made.encode(text).tolist() == bare.encode(text)
     words = [" " + word for word in text.split(" ")]
     assert made.encode(" " + text).tolist() == [token for word in words for token in bare.encode(word)]
+
+
+def test_it_can_be_sent_to_another_process(trained: tokenizer.Tokenizer) -> None:
+    sent = pickle.loads(pickle.dumps(trained))
+    assert sent.encode(" ".join(AWKWARD)).tolist() == trained.encode(" ".join(AWKWARD)).tolist()
+    assert (sent.sha256, sent.kind, sent.pieces) == (trained.sha256, trained.kind, trained.pieces)
 
 
 def test_lone_surrogates_are_refused(trained: tokenizer.Tokenizer) -> None:

@@ -40,8 +40,8 @@ Offsets = npt.NDArray[np.int64]
 class Tokenizer:
     """A trained tokenizer. Tokens are int32 ids below `vocabulary_size`; `end` is the id of `END`.
 
-    `pieces` are the tokens' names, with U+2581 for a blank; `kind` is one of `KINDS`; `model` is its SentencePiece
-    model, as read from the file.
+    `pieces` are the tokens' names, with U+2581 for a blank; `kind` is one of `KINDS`; `scores` are
+    SentencePiece's: for bpe the order of the merges, for unigram log probabilities. It can be pickled.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -50,13 +50,13 @@ class Tokenizer:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError) as error:
             raise TokenizerError(f"not a SentencePiece model: {error}") from error
-        self.model = protocol.ModelProto.FromString(model)
+        proto = protocol.ModelProto.FromString(model)
         self.sha256 = hashlib.sha256(model).hexdigest()  # as the stage's manifest names it
         self.vocabulary_size: int = self._processor.vocab_size()
         self.end: int = self._processor.piece_to_id(END)
-        names = [piece.piece for piece in self.model.pieces]
+        names = [piece.piece for piece in proto.pieces]
         first: int = self._processor.piece_to_id("<0x00>")  # SentencePiece lays the 256 out in order
-        escapes = self.model.normalizer_spec.escape_whitespaces
+        escapes = proto.normalizer_spec.escape_whitespaces
         if not self._processor.is_control(self.end) or not self._processor.is_byte(first) or escapes:
             raise TokenizerError(
                 f"a SentencePiece model without {END} or byte tokens, or with blanks escaped; train it with pileline"
@@ -66,22 +66,15 @@ class Tokenizer:
         self._table: list[bytes] = [self._bytes_of(token, name) for token, name in enumerate(names)]
         learned = [name for token, name in enumerate(names) if self._table[token] and not self.is_byte(token)]
         self._inside = {pair for name in learned for pair in map("".join, pairwise(name))}
-        self.kind = self._kind()
-        self._segment = SEGMENT
-        if self.kind == "unigram":
-            self._segment = _exact_segment(piece.score for piece in self.model.pieces)
+        self.scores: list[float] = [piece.score for piece in proto.pieces]
+        kind: str = proto.trainer_spec.ModelType.Name(proto.trainer_spec.model_type)
+        self.kind = "byte" if self.vocabulary_size == RESERVED_TOKENS else kind.lower()
+        self._segment = _exact_segment(self.scores) if self.kind == "unigram" else SEGMENT
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
         """The tokenizer of a stage's folder; its file must be the one that the manifest names."""
         return cls(manifest.read(folder, "tokenizer").path(NAME).read_bytes())
-
-    def _kind(self) -> str:
-        if self.vocabulary_size == RESERVED_TOKENS:
-            return "byte"
-        specification = self.model.trainer_spec
-        name: str = specification.ModelType.Name(specification.model_type)
-        return name.lower()
 
     def _bytes_of(self, token: int, name: str) -> bytes:
         if self._processor.is_control(token) or self._processor.is_unknown(token):
@@ -176,7 +169,7 @@ def _ends(lengths: Iterable[int], number: int) -> Offsets:
     return ends
 
 
-def _exact_segment(scores: Iterable[float]) -> int:
+def _exact_segment(scores: Sequence[float]) -> int:
     """How many characters a unigram model may score at once with every 32-bit sum exact.
 
     Sums of multiples of `STEP` are exact up to 2 ** 24 steps, and no character costs more than one without a piece.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pileline.tokenizer.encode import Tokenizer
-from pileline.tokenizer.settings import SPECIALS
+from pileline.tokenizer.settings import BLANK, SPECIALS
 
 NAME = "tokenizer.json"
 
@@ -50,20 +50,19 @@ def to_dict(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _names(tokenizer: Tokenizer) -> list[str]:
-    return [piece.piece for piece in tokenizer.model.pieces]
+    return [piece.replace(BLANK, " ") for piece in tokenizer.pieces]
 
 
 def _reserved(tokenizer: Tokenizer) -> set[int]:
     """The ids of specials and bytes, which no text is matched with."""
-    kinds = type(tokenizer.model).SentencePiece
-    return {token for token, piece in enumerate(tokenizer.model.pieces) if piece.type != kinds.NORMAL}
+    return {token for token, size in enumerate(tokenizer.token_bytes) if not size or tokenizer.is_byte(token)}
 
 
 def _pairs(tokenizer: Tokenizer) -> dict[str, Any]:
     """A model of merges: all pairs of pieces that make a piece, by the piece's rank."""
     names, reserved = _names(tokenizer), _reserved(tokenizer)
     learned = {name: token for token, name in enumerate(names) if token not in reserved}
-    order = sorted(learned.values(), key=lambda token: (-tokenizer.model.pieces[token].score, token))
+    order = sorted(learned.values(), key=lambda token: (-tokenizer.scores[token], token))
     merges = []
     if tokenizer.kind == "bpe":
         for name in (names[token] for token in order):
@@ -85,7 +84,7 @@ def _pairs(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _unigram(tokenizer: Tokenizer) -> dict[str, Any]:
     names, reserved = _names(tokenizer), _reserved(tokenizer)
-    scores = [float(piece.score) for piece in tokenizer.model.pieces]
+    scores = tokenizer.scores
     least = min(score for token, score in enumerate(scores) if token not in reserved)
     hopeless = (max(map(len, (names[token] for token in reserved))) + 1) * least - 1
     vocabulary = [[name, hopeless if token in reserved else scores[token]] for token, name in enumerate(names)]
