@@ -139,7 +139,7 @@ def _taken(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
 
 
 def _mapped(path: Path, kind: np.dtype) -> NDArray:  # type: ignore[type-arg]
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+    return np.asarray(np.memmap(path, kind, "r")) if path.stat().st_size else np.zeros(0, kind)
 
 
 def _bit(places: NDArray[np.uint64]) -> NDArray[np.uint8]:

@@ -36,7 +36,7 @@ class ShingleSets:
             file.flush()
             self._starts = np.cumsum(np.concatenate(sizes))
             self._hashes: NDArray[np.uint64] = (
-                np.memmap(file, np.uint64, "r") if self._starts[-1] else np.empty(0, np.uint64)
+                np.asarray(np.memmap(file, np.uint64, "r")) if self._starts[-1] else np.empty(0, np.uint64)
             )
 
     def __len__(self) -> int:
