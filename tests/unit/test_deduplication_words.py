@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline import deduplication, documents, manifest
-from pileline.deduplication import boilerplate, words
+from pileline import boilerplate, deduplication, documents, manifest
+from pileline.deduplication import codes, words
 from pileline.deduplication.codes import Codes, normalized
 from pileline.deduplication.inventory import fractions
 from pileline.documents import Document
@@ -22,17 +22,17 @@ NO_HOLDOUT = {"validation": 0.0, "test": 0.0}
 TEXTS = st.lists(st.text(alphabet="aB c\n_.ﬁß①ẞé\u0301这\u0000𝄞\ud800", max_size=25), min_size=1, max_size=9)
 
 
-def strings(codes: Codes) -> list[str]:
-    whole = codes.values.tobytes().decode("utf-32-le", "surrogatepass")
-    return [whole[start : start + length] for start, length in zip(codes.starts, codes.lengths, strict=True)]
+def strings(made: Codes) -> list[str]:
+    whole = made.values.tobytes().decode("utf-32-le", "surrogatepass")
+    return [whole[start : start + length] for start, length in zip(made.starts, made.lengths, strict=True)]
 
 
 @given(TEXTS)
 @settings(deadline=None, max_examples=300)
 def test_code_points_are_those_of_the_normalized_text(texts: list[str]) -> None:
-    codes = Codes.normalized(texts)
-    assert strings(codes) == [normalized(text) for text in texts]
-    assert len(codes.values) == sum(len(normalized(text)) + 1 for text in texts)
+    made = Codes.normalized(texts)
+    assert strings(made) == [normalized(text) for text in texts]
+    assert len(made.values) == sum(len(normalized(text)) + 1 for text in texts)
     assert strings(Codes.of(texts)) == texts
 
 
@@ -40,6 +40,12 @@ def test_code_points_are_those_of_the_normalized_text(texts: list[str]) -> None:
 @settings(deadline=None, max_examples=300)
 def test_any_text_is_normalized_as_for_its_key(text: str) -> None:
     assert strings(Codes.normalized([text, "x"])) == [normalized(text), "x"]
+
+
+def test_every_code_point_is_told_as_the_regular_expression_tells_it() -> None:
+    everything = "".join(map(chr, range(0x110000)))
+    found = np.flatnonzero(codes._letters_and_digits()).tolist()
+    assert found == [match.start() for match in re.finditer(r"[^\W_]", everything)]
 
 
 @given(TEXTS, st.integers(1, 4))
@@ -179,7 +185,7 @@ BREAKS = {"line": r"\n", "paragraph": r"\n[^\S\n]*\n\s*"}
 def test_boilerplate_agrees_with_counts_of_units(
     tmp_path: Path, unit: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boilerplate, "_BLOCK", block)
+    monkeypatch.setattr("pileline.deduplication.boilerplate._BLOCK", block)
     draw = random.Random(4)
     rows = []
     for number in range(60):
@@ -206,10 +212,10 @@ def test_boilerplate_agrees_with_counts_of_units(
     told = metrics["boilerplate"]
     assert (told["lines"], told["occurrences"]) == (len(expected), len(taken))
     assert told["bytes"] == sum(len(one.encode()) for one in taken)
-    read = deduplication.read_boilerplate(tmp_path / "out")
+    read = boilerplate.read(tmp_path / "out")
     assert (read.unit, read.texts) == (unit, frozenset(expected))
     for row in training:
-        left = re.split(BREAKS[unit], deduplication.strip(row.text, read))
+        left = re.split(BREAKS[unit], boilerplate.strip(row.text, read))
         stays = [one for one in cut[row.id] if documents.normalize_for_key(one) not in expected]
         assert [one.strip() for one in left if one.strip()] == [one.strip() for one in stays if one.strip()]
 
@@ -218,10 +224,10 @@ def test_boilerplate_agrees_with_counts_of_units(
 def test_stripping_takes_whole_units_and_leaves_the_rest_as_it_is(pieces: list[str], unit: str) -> None:
     text = "\n".join(pieces)
     assert "".join(boilerplate.cut(text, unit)) == text
-    nothing = deduplication.Boilerplate(unit, frozenset(["stands nowhere"]))
-    assert deduplication.strip(text, nothing) is text
-    found = deduplication.Boilerplate(unit, frozenset(["home news contact us"]))
-    stripped = deduplication.strip(text, found)
+    nothing = boilerplate.Boilerplate(unit, frozenset(["stands nowhere"]))
+    assert boilerplate.strip(text, nothing) is text
+    found = boilerplate.Boilerplate(unit, frozenset(["home news contact us"]))
+    stripped = boilerplate.strip(text, found)
     kept = [one for one in boilerplate.cut(text, unit)[::2] if documents.normalize_for_key(one) not in found.texts]
     assert "home news" not in documents.normalize_for_key(stripped) or unit == "paragraph"
     assert boilerplate.cut(stripped, unit)[::2] == (kept or [""]) or unit == "paragraph"
@@ -229,17 +235,17 @@ def test_stripping_takes_whole_units_and_leaves_the_rest_as_it_is(pieces: list[s
 
 
 def test_a_stripped_document_keeps_its_breaks_and_may_be_empty() -> None:
-    menu = deduplication.Boilerplate("line", frozenset(["home news contact us"]))
+    menu = boilerplate.Boilerplate("line", frozenset(["home news contact us"]))
     line = LINES[0]
-    assert deduplication.strip(f"{line}\nOne\n\n{line}\nTwo\n", menu) == "One\n\nTwo\n"
-    assert deduplication.strip(f"One\n{line}", menu) == "One"
-    assert deduplication.strip(f"{line}\n{line}", menu) == ""
-    menu = deduplication.Boilerplate("paragraph", frozenset(["home news contact us"]))
-    assert deduplication.strip(f"{line}\n\nOne\n{line}\n\n\n{line}\n\nTwo", menu) == f"One\n{line}\n\nTwo"
+    assert boilerplate.strip(f"{line}\nOne\n\n{line}\nTwo\n", menu) == "One\n\nTwo\n"
+    assert boilerplate.strip(f"One\n{line}", menu) == "One"
+    assert boilerplate.strip(f"{line}\n{line}", menu) == ""
+    menu = boilerplate.Boilerplate("paragraph", frozenset(["home news contact us"]))
+    assert boilerplate.strip(f"{line}\n\nOne\n{line}\n\n\n{line}\n\nTwo", menu) == f"One\n{line}\n\nTwo"
 
 
 def test_the_table_is_written_where_nothing_is_asked(tmp_path: Path) -> None:
     removed, metrics = run(store(tmp_path / "clean", []), tmp_path / "out", deduplication.Method(kind="none"))
     assert (removed, metrics["boilerplate"]) == ([], None)
     assert manifest.read(tmp_path / "out").path("boilerplate.parquet").exists()
-    assert deduplication.strip("text", deduplication.read_boilerplate(tmp_path / "out")) == "text"
+    assert boilerplate.strip("text", boilerplate.read(tmp_path / "out")) == "text"

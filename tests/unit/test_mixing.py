@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import documents, manifest, mixing
-from pileline.deduplication import Boilerplate
+from pileline.boilerplate import Boilerplate
 from pileline.documents import Document
 from pileline.ledger import Amount
 from pileline.mixing import deal, passes, piles

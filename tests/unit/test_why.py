@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pileline import documents, manifest, mixing, why
-from pileline.deduplication import Boilerplate
+from pileline.boilerplate import Boilerplate
 from pileline.documents import Document
 
 HOLDOUT = {"validation": 0.1, "test": 0.1}

@@ -5,7 +5,7 @@ put the rest in `keep_order`, sort its signatures into `buckets`, `resolve` thes
 `write`, `find_boilerplate`. Mixing takes what it wrote, and strips with `strip`.
 """
 
-from pileline.deduplication.boilerplate import Boilerplate, find_boilerplate, read_boilerplate, strip
+from pileline.deduplication.boilerplate import find_boilerplate
 from pileline.deduplication.contaminated import Decontamination, DecontaminationError
 from pileline.deduplication.findings import (
     Findings,
@@ -28,7 +28,6 @@ from pileline.deduplication.scan import Scanned, scan
 from pileline.deduplication.summary import decontamination, metrics
 
 __all__ = [
-    "Boilerplate",
     "Buckets",
     "Decontamination",
     "DecontaminationError",
@@ -54,12 +53,10 @@ __all__ = [
     "probability",
     "quality",
     "read",
-    "read_boilerplate",
     "relevant",
     "resolve",
     "sample",
     "scan",
     "similarity_between",
-    "strip",
     "write",
 ]

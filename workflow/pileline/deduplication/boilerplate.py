@@ -2,15 +2,12 @@
 
 A unit (a line, or a paragraph between blank lines) is told by its normalized text. One that stands in at least so many
 different documents of training text is boilerplate, and mixing strips it from every training document, the first not
-excepted. Holdout text is never changed, and duplicates are told by the text with its boilerplate.
-
-    boilerplate = read_boilerplate("results/duplicates/demo")
-    text = strip(text, boilerplate)  # the same object if nothing was stripped; "" if nothing is left
+excepted. Holdout text is never changed, and duplicates are told by the text with its boilerplate. What a unit is, and
+how it is stripped, stands in `pileline.boilerplate`, since mixing needs it and nothing else of this room.
 """
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,21 +20,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pileline import documents, manifest
+from pileline import documents
+from pileline.boilerplate import NAME, cut
 from pileline.deduplication import lookup, passes, words
 from pileline.deduplication.codes import Codes, groups
 from pileline.deduplication.inventory import Inventory
 from pileline.deduplication.passes import Piece
 
-NAME = "boilerplate.parquet"
 SCHEMA = pa.schema(
     [
         pa.field("text", pa.string(), nullable=False),  # of the unit, normalized
         pa.field("documents", pa.int64(), nullable=False),  # training documents that it stands in
     ]
 )
-_BREAKS = {"line": re.compile(r"(\n)"), "paragraph": re.compile(r"(\n[^\S\n]*\n\s*)")}
-UNITS = tuple(_BREAKS)
 _BLOCK = 1 << 22  # hashes compared at once
 _EXAMPLES, _EXCERPT = 10, 200
 
@@ -61,32 +56,6 @@ class Found:
         counts = {"lines": len(self.table), "occurrences": self.occurrences, "bytes": self.bytes}
         examples = [row | {"text": row["text"][:_EXCERPT]} for row in self.table.slice(0, _EXAMPLES).to_pylist()]
         return {"unit": settings["unit"], "documents": settings["documents"], **counts, "examples": examples}
-
-
-@dataclass(frozen=True)
-class Boilerplate:
-    """The boilerplate of a corpus: `texts` are normalized units, held in memory (some 200 bytes each)."""
-
-    unit: str
-    texts: frozenset[str]
-
-
-def cut(text: str, unit: str) -> list[str]:
-    """The text's units and the breaks between them, in turn; joined they are the text."""
-    return _BREAKS[unit].split(text)
-
-
-def strip(text: str, boilerplate: Boilerplate) -> str:
-    """The text without the units that are boilerplate, each with the break before it; what is then first has none."""
-    if not boilerplate.texts:
-        return text
-    pieces = cut(text, boilerplate.unit)
-    stays = [documents.normalize_for_key(unit) not in boilerplate.texts for unit in pieces[::2]]
-    if all(stays):
-        return text
-    kept = [before + unit for before, unit, stay in zip(["", *pieces[1::2]], pieces[::2], stays, strict=True) if stay]
-    first = stays.index(True) if kept else 0
-    return "".join([pieces[2 * first], *kept[1:]]) if kept else ""
 
 
 def find_boilerplate(
@@ -178,11 +147,3 @@ class _Units:
         chosen = np.flatnonzero(codes.lengths >= self.characters)
         starts = codes.starts[chosen]
         return chosen, words.runs(codes.values, starts, starts + codes.lengths[chosen], self.seed)
-
-
-def read_boilerplate(folder: str | Path) -> Boilerplate:
-    """The boilerplate that the deduplication stage at `folder` found; none where the method looks for none."""
-    stage = manifest.read(folder, "deduplicate")
-    texts = pq.read_table(stage.path(NAME), columns=["text"])["text"].to_pylist()
-    found = stage.metrics["boilerplate"]
-    return Boilerplate(found["unit"] if found else "line", frozenset(texts))

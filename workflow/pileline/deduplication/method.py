@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pileline.deduplication.boilerplate import UNITS
+from pileline.boilerplate import UNITS
 
 KINDS = ("none", "exact", "minhash")
 KEEPS = ("longest", "first", "priority")

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pileline import documents
-from pileline.deduplication import Boilerplate, strip
+from pileline.boilerplate import Boilerplate, strip
 from pileline.mixing.plan import BOILERPLATE, TASK, Plan
 
 

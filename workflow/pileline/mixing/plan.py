@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pileline import documents
-from pileline.deduplication import Boilerplate
+from pileline.boilerplate import Boilerplate
 from pileline.mixing.removals import Removals
 
 TASK, BOILERPLATE, CAP, WEIGHT = "task", "boilerplate", "cap", "weight"  # reasons of removal, in this order
