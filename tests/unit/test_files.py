@@ -51,7 +51,7 @@ def test_a_glob_finds_files_at_any_depth_without_dotfiles(here: Path, pattern: s
 
 def test_the_home_folder_is_known(here: Path) -> None:
     assert matching_files("~/texts/*.txt") == [f"{here}/texts/b.txt"]
-    assert [file["path"] for file in files.describe("~/texts/*.txt")] == [f"{here}/texts/b.txt"]
+    assert [file["path"] for file in files.describe(files.matching("~/texts/*.txt"))] == [f"{here}/texts/b.txt"]
 
 
 def test_links_are_followed_but_not_in_a_circle(here: Path) -> None:
@@ -72,4 +72,4 @@ def test_the_rules_and_the_stage_see_the_same_files(here: Path, pattern: str) ->
     raw: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     raw["sources"]["mine"] = {"path": pattern}
     seen = Workflow(check(raw)).local_files(SimpleNamespace(source="mine", part="1-of-1"))
-    assert seen == [file["path"] for file in files.describe(pattern)] != []
+    assert seen == [file["path"] for file in files.describe(files.matching(pattern))] != []
