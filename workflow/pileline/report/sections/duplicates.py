@@ -91,8 +91,8 @@ def _boilerplate(found: dict[str, Any]) -> dict[str, Any] | None:
     ]
     unit = str(found.get("unit", "line"))
     return {
-        "words": f"{count(found.get('lines'))} different {unit}s stand in {count(found.get('documents'))} or more "
-        f"training documents each; mixing strips their {count(found.get('occurrences'))} occurrences "
+        "words": f"Different {unit}s that stand in {count(found.get('documents'))} or more training documents each: "
+        f"{count(found.get('lines'))}. Mixing strips their {count(found.get('occurrences'))} occurrences "
         f"({size(found.get('bytes'))}).",
         "table": Table(f"The {unit}s that most documents share, normalized.", [unit.title(), "Documents"], rows)
         if rows
