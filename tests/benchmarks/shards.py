@@ -4,8 +4,8 @@
 
 Writing is compared with bare SentencePiece on the same text, threads and model: from Parquet to checked files, against
 encoding lists of strings that lie in memory. Reading is compared with nanoGPT's recipe for a batch (`np.memmap`, slices
-at random places, `torch.stack`), one thread, from page cache, by the seconds that the process had a core, so that others
-on the machine do not count. Whatever is compared takes turns; medians of the rounds.
+at random places, `torch.stack`), one thread, from page cache, by the seconds that the process had a core, so that
+others on the machine do not count. Whatever is compared takes turns; medians of the rounds.
 """
 
 from __future__ import annotations

@@ -101,6 +101,18 @@ def test_a_manifest_made_of_the_damage_does_not_hide_it(
         shards.open_shards(folder, "train")
 
 
+def test_shards_that_hold_less_than_the_manifest_counts_are_refused(
+    folder: Path, corpus: tuple[Path, tokenizer.Tokenizer]
+) -> None:
+    metrics = {"tokenizer_sha256": corpus[1].sha256, "tokens": {"train": shards.open_shards(folder, "train").n_tokens}}
+    manifest.write(folder, "shards", metrics)
+    shards.open_shards(folder, "train")
+    max(folder.glob("train-*")).unlink()
+    manifest.write(folder, "shards", metrics)
+    with pytest.raises(shards.ShardError, match=r"tokens in the shards of split 'train', manifest.json counts"):
+        shards.open_shards(folder, "train")
+
+
 def test_another_tokenizer_is_refused(folder: Path) -> None:
     with pytest.raises(shards.ShardError, match="run the stage 'shards' again"):
         shards.open_shards(folder, "train", "0" * 64)

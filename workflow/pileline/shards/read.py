@@ -1,4 +1,8 @@
-"""Open shards: checked against their manifest, mapped into memory, and read as one stream of tokens."""
+"""Open shards: checked against their manifest, mapped into memory, and read as one stream of tokens.
+
+Open shards take about 3 kB of memory for each record batch of four million tokens; the tokens stay on the disk, and in
+as much of the page cache as the system spares.
+"""
 
 from __future__ import annotations
 
@@ -150,6 +154,12 @@ def open_shards(folder: str | Path, split: str, tokenizer_sha256: str | None = N
     if opened.tokenizer_sha256 != recorded:
         raise ShardError(
             f"{made.folder / names[0]}: names another tokenizer than {manifest.NAME}; write the shards again"
+        )
+    counted = made.metrics.get("tokens", {}).get(split, opened.n_tokens)
+    if opened.n_tokens != counted:
+        raise ShardError(
+            f"{folder}: {opened.n_tokens:,} tokens in the shards of split '{split}', {manifest.NAME} counts "
+            f"{counted:,}; write the shards again"
         )
     return opened
 
