@@ -124,7 +124,9 @@ def test_rarest_and_longest_pieces() -> None:
     made = tokenizer.Tokenizer(tokenizer.fit(make_texts(200), SETTINGS["bpe"], 1)[0])
     counts = np.ones(made.vocabulary_size, np.int64)
     counts[300] = 0
-    assert card.rarest(made, counts, 3) == [(made.pieces[300], 0), (made.pieces[399], 1), (made.pieces[398], 1)]
+    first, second, *_ = card.rarest(made, counts, 400)
+    assert first == (made.pieces[300], 0)
+    assert second == (max(made.pieces[258:], key=len), 1)
     assert len(card.longest(made, 1)[0]) == max(map(len, made.pieces[258:]))
     bare = tokenizer.Tokenizer(tokenizer.fit([], {"kind": "byte"}, 1)[0])
     assert card.rarest(bare, np.ones(258, np.int64), 3) == card.longest(bare, 3) == []

@@ -125,9 +125,9 @@ def count_words(text: str) -> int:
 
 
 def rarest(tokenizer: Tokenizer, counts: npt.NDArray[np.int64], number: int) -> list[tuple[str, int]]:
-    """The learned pieces that occurred least, with how often; of equals first the one that was learned last."""
+    """The learned pieces that occurred least, with how often; of equals first the longest."""
     learned = range(tokenizer.byte_tokens.stop, tokenizer.vocabulary_size)
-    order = sorted(learned, key=lambda token: (int(counts[token]), -token))[:number]
+    order = sorted(learned, key=lambda token: (int(counts[token]), -len(tokenizer.pieces[token]), token))[:number]
     return [(tokenizer.pieces[token], int(counts[token])) for token in order]
 
 

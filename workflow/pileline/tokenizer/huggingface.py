@@ -5,6 +5,9 @@ unigram model is SentencePiece's, but one that also finds special tokens in a te
 that spelling `<0x41>` in characters always costs less, and a character of such a name that has no piece is cut out
 first. Characters alone, and bytes alone, are a BPE without merges. The specials are no "added tokens": those would be
 found in a text, and no text should encode to the end of a document.
+
+The ids are the same for every text but one: that which we had to cut where a piece might cross, since it has no other
+place in a whole segment (`Tokenizer.segments`), as a hundred thousand times one letter.
 """
 
 from __future__ import annotations
