@@ -88,6 +88,11 @@ def test_the_vocabulary_counts_as_a_list_of_words_does(texts: list[str]) -> None
     assert len(set(found.hashes.tolist())) == len({word for text in texts for word in words(text)})
 
 
+@given(st.text(st.sampled_from("ab \n\t\x0b\x1c\x1f\x85\xa0\u2003\u2028\u200b\u3000.") | st.characters(), max_size=30))
+def test_the_chunks_of_a_long_text_are_those_of_a_short_one(text: str) -> None:
+    assert [found.group() for found in vocabulary._CHUNK.finditer(text)] == text.split()
+
+
 # ------------------------------------------------------------------------------------------------ gopher
 def quality_by_hand(text: str, made: GopherQuality) -> str | None:
     """Gopher's rules on quality, one after the other, word by word."""

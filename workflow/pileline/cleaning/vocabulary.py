@@ -9,10 +9,11 @@ forgotten at any time: a vocabulary that has grown large begins anew, and no fil
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 import unicodedata
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,8 @@ from pileline.cleaning.words import words_of
 
 _MOST_CHUNKS = 400_000
 _MOST_CHARACTERS = 1 << 25  # of all chunks
+_LONG = 1 << 21  # characters
+_CHUNK = re.compile(r"\S+")
 _PUNCTUATION = frozenset(string.punctuation)
 
 
@@ -39,7 +42,7 @@ class Words:
 
     def texts(self) -> NDArray[np.int64]:
         """The text each word is of: [words]."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
     def sums(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """The sum of the words' values in each text: [words] to [texts]."""
@@ -101,8 +104,7 @@ class Vocabulary:
             if text not in self._texts:
                 found = known.get(text)
                 if found is None:
-                    chunks = text.split()
-                    found = np.fromiter(map(self._chunks.__getitem__, chunks), np.int32, len(chunks))
+                    found = np.fromiter(map(self._chunks.__getitem__, _chunks_of(text)), np.int32)
                 self._texts[text] = found
         parts = [self._texts[text] for text in texts]
         counts = np.fromiter(map(len, parts), np.int64, len(parts))
@@ -117,8 +119,10 @@ class Vocabulary:
         chunks, counts = self._numbers(texts)
         first, count = _array(self._first, np.int64)[chunks], _array(self._count, np.int64)[chunks]
         ends = np.cumsum(count)
-        places = np.repeat(first - (ends - count), count) + np.arange(ends[-1] if len(ends) else 0)
+        places = np.arange(ends[-1] if len(ends) else 0)
+        places += np.repeat(first - (ends - count), count)
         numbers = _array(self._members, np.int32)[places]
+        del places, first, ends
         return Words(
             numbers,
             _sums(count, counts),
@@ -138,6 +142,11 @@ def shared() -> Vocabulary:
     if _current().full:
         forget()
     return _current()
+
+
+def _chunks_of(text: str) -> Iterable[str]:
+    """`text.split()`; of a long text one chunk at a time, since a list of them takes ten times the text's memory."""
+    return text.split() if len(text) <= _LONG else (found.group() for found in _CHUNK.finditer(text))
 
 
 def forget() -> None:
