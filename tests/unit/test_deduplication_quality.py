@@ -102,12 +102,12 @@ def test_a_table_finds_what_a_dictionary_finds(
         for number, owner in entries:
             builder.add(np.array([number], np.uint64) * spread, np.array([owner], np.int32))
         table = pickle.loads(pickle.dumps(builder.build()))
-        places, first, count = table.find(np.array(asked, np.uint64) * spread)
+        places, found_at = table.find(np.array(asked, np.uint64) * spread)
         held = Counter(number for number, _ in entries)
         assert sorted(places.tolist()) == [place for place, number in enumerate(asked) if number in held]
-        assert [held[asked[place]] for place in places.tolist()] == count.tolist()
+        assert [held[asked[place]] for place in places.tolist()] == table.counts(found_at).tolist()
         group = places % groups
-        found = table.shared(group, first, count, 7)
+        found = table.shared(group, found_at, 7)
         expected = Counter(
             (place % groups, owner) for place in places.tolist() for n, owner in entries if n == asked[place]
         )

@@ -181,11 +181,12 @@ BREAKS = {"line": r"\n", "paragraph": r"\n[^\S\n]*\n\s*"}
 
 
 @pytest.mark.parametrize("unit", ["line", "paragraph"])
-@pytest.mark.parametrize("block", [1 << 22, 5])
+@pytest.mark.parametrize("waiting", [1 << 22, 5])
 def test_boilerplate_agrees_with_counts_of_units(
-    tmp_path: Path, unit: str, block: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, unit: str, waiting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pileline.deduplication.boilerplate._BLOCK", block)
+    monkeypatch.setattr("pileline.deduplication.lookup._WAITING", waiting)
+    monkeypatch.setattr("pileline.deduplication.boilerplate._BLOCK", waiting)
     draw = random.Random(4)
     rows = []
     for number in range(60):

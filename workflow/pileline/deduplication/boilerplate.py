@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
         pa.field("documents", pa.int64(), nullable=False),  # training documents that it stands in
     ]
 )
-_BLOCK = 1 << 22  # hashes compared at once
+_BLOCK = 1 << 22  # different units counted at once
 _EXAMPLES, _EXCERPT = 10, 200
 
 
@@ -80,8 +80,12 @@ def find_boilerplate(
         for _, hashes in passes.over(pieces, work.hashes, inventory.size, "boilerplate, counting", threads):
             builder.add(hashes, np.zeros(len(hashes), np.int32))
         table = builder.build()
-        common = _repeated(table.hashes, settings["documents"])
-        counts = np.searchsorted(table.hashes, common, "right") - np.searchsorted(table.hashes, common, "left")
+        often = [np.zeros(0, np.int64)]
+        for first in range(0, len(table.hashes), _BLOCK):
+            places = np.arange(first, min(first + _BLOCK, len(table.hashes)))
+            often.append(places[table.counts(places) >= settings["documents"]])
+        places = np.concatenate(often)
+        common, counts = table.hashes[places], table.counts(places)
     texts = [""] * len(common)
     occurrences = size = 0
     work = replace(work, common=common)
@@ -91,15 +95,6 @@ def find_boilerplate(
             texts[place] = text
     found = pa.table({"text": texts, "documents": counts}, schema=SCHEMA)
     return Found(found.sort_by([("documents", "descending"), ("text", "ascending")]), occurrences, size)
-
-
-def _repeated(hashes: NDArray[np.uint64], times: int) -> NDArray[np.uint64]:
-    """The hashes that stand at least `times` times in a sorted array, which may lie in a file."""
-    found = [np.zeros(0, np.uint64)]
-    for first in range(0, len(hashes), _BLOCK):
-        block = hashes[first : first + _BLOCK + times - 1]
-        found.append(np.unique(block[: len(block) - times + 1][block[times - 1 :] == block[: len(block) - times + 1]]))
-    return np.unique(np.concatenate(found))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ Either counts only where its denominator is at least `SMALLEST` shingles: what i
 stands in many documents without having been copied. J is never above either, so this finds all that J finds too,
 save for phrases.
 
-One table in files (see `lookup`) holds the protected documents' shingles, 12 bytes each; the training documents pass
+One table in files (see `lookup`) holds the protected documents' shingles, 20 bytes each; the training documents pass
 it in groups, with the very hashes that their signatures are made of. Nearly all of their shingles end at the table's
 bitmap, and only the others are looked up.
 """
@@ -60,10 +60,10 @@ class Protected:
         self, hashes: NDArray[np.uint64], counts: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """The pairs of a text of the group and an owner that share a shingle, and how many distinct ones they share."""
-        at, first, count = self.table.find(hashes >> np.uint64(64 - HASH_BITS))
+        at, place = self.table.find(hashes >> np.uint64(64 - HASH_BITS))
         text = np.searchsorted(np.cumsum(counts), at, "right")
-        once = first_of_pairs(text, first)
-        return self.table.shared(text[once], first[once], count[once], len(self.sizes))
+        once = first_of_pairs(text, place)
+        return self.table.shared(text[once], place[once], len(self.sizes))
 
 
 def _sizes(hashes: NDArray[np.uint64], counts: NDArray[np.int64], few: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -124,15 +124,14 @@ def contaminated(matches: Matches) -> Contaminated:
     """What leaves, once all training documents have been matched."""
     tested = matches.tested
     numbers, places = matches.rare()
-    count = np.searchsorted(tested.table.hashes, tested.table.hashes[places], "right") - places
     owners = len(tested.numbers)
-    number, owner, shared = tested.table.shared(numbers, places, count, owners)
+    number, owner, shared = tested.table.shared(numbers, places, owners)
     best = np.lexsort((owner, -shared, number))
     leaving, first = np.unique(number[best], return_index=True)
     partner = owner[best][first]
     overlap = shared[best][first] / tested.sizes[partner]
-    held, once = np.unique(places, return_index=True)
-    gram, holder, _ = tested.table.shared(held, held, count[once], owners)
+    held = np.unique(places)
+    gram, holder, _ = tested.table.shared(held, held, owners)
     by_task = {
         task: (np.unique(number[mask[owner]]), len(np.unique(gram[mask[holder]])))
         for task, mask in tested.tasks.items()

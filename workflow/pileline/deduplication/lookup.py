@@ -25,34 +25,38 @@ class Lookup:
 
     def __init__(self, folder: Path, bits: int) -> None:
         self.folder, self.bits = folder, bits
-        self.hashes: NDArray[np.uint64] = _mapped(folder / "hashes", np.dtype(np.uint64))
-        self.owners: NDArray[np.int32] = _mapped(folder / "owners", np.dtype(np.int32))
+        self.hashes: NDArray[np.uint64] = _mapped(folder / "distinct", np.dtype(np.uint64))
+        self._starts: NDArray[np.int64] = _mapped(folder / "starts", np.dtype(np.int64))
+        self._owners: NDArray[np.int32] = _mapped(folder / "owners", np.dtype(np.int32))
         self._bitmap: NDArray[np.uint8] = _mapped(folder / "bitmap", np.dtype(np.uint8))
         self._shift = np.uint64(bits - (8 * len(self._bitmap)).bit_length() + 1)
 
     def __reduce__(self) -> tuple[type[Lookup], tuple[Path, int]]:
         return Lookup, (self.folder, self.bits)
 
-    def find(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Of those hashes that the table holds: their places in `hashes`, the place of their first entry in the
-        table (one for equal hashes), and the number of their entries.
-        """
-        places = hashes >> self._shift
-        chosen = np.flatnonzero(self._bitmap[places >> np.uint64(3)] & _bit(places))
+    def find(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of those hashes that the table holds: their places in `hashes`, and their places in the table's."""
+        bits = hashes >> self._shift
+        chosen = np.flatnonzero(self._bitmap[bits >> np.uint64(3)] & _bit(bits))
         chosen = chosen[np.argsort(hashes[chosen])]  # looked up in order, which spares the processor's cache
-        first = np.searchsorted(self.hashes, hashes[chosen], "left")
-        known = np.flatnonzero(first < len(self.hashes))
-        known = known[self.hashes[first[known]] == hashes[chosen[known]]]
-        chosen, first = chosen[known], first[known]
-        return chosen, first, np.searchsorted(self.hashes, hashes[chosen], "right") - first
+        place = np.searchsorted(self.hashes, hashes[chosen])
+        known = np.flatnonzero(place < len(self.hashes))
+        known = known[self.hashes[place[known]] == hashes[chosen[known]]]
+        return chosen[known], place[known]
+
+    def counts(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of entries that the hashes at these places have."""
+        counts: NDArray[np.int64] = self._starts[places + 1] - self._starts[places]
+        return counts
 
     def shared(
-        self, group: NDArray[np.int64], first: NDArray[np.int64], count: NDArray[np.int64], owners: int
+        self, group: NDArray[np.int64], places: NDArray[np.int64], owners: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """The pairs of a group and one of `owners` owners that occur, in their order, and how often each does.
 
-        Member i of the groups, which is in `group[i]`, has `count[i]` entries in the table from `first[i]` on.
+        The hash at `places[i]` of the table is a member of group `group[i]`.
         """
+        count = self.counts(places)
         ends = np.cumsum(count)
         codes, times = np.zeros(0, np.int64), np.zeros(0, np.int64)
         start = 0
@@ -60,8 +64,9 @@ class Lookup:
             before = ends[start - 1] if start else 0
             stop = max(int(np.searchsorted(ends, before + _COUNTED, "right")), start + 1)
             many, some = count[start:stop], slice(start, stop)
-            at = np.repeat(first[some] - (ends[some] - many - before), many) + np.arange(int(many.sum()))
-            new, new_times = np.unique(np.repeat(group[some], many) * owners + self.owners[at], return_counts=True)
+            at = np.repeat(self._starts[places[some]] - (ends[some] - many - before), many)
+            at += np.arange(int(many.sum()))
+            new, new_times = np.unique(np.repeat(group[some], many) * owners + self._owners[at], return_counts=True)
             codes, place = np.unique(np.concatenate((codes, new)), return_inverse=True)
             times = np.bincount(place, np.concatenate((times, new_times)), len(codes)).astype(np.int64)
             start = stop
@@ -89,22 +94,33 @@ class Builder:
         if self._waiting:
             self._deal()
         total = 0
-        with (self._folder / "hashes").open("wb") as hashes_file, (self._folder / "owners").open("wb") as owners_file:
+        with (
+            (self._folder / "distinct").open("wb") as distinct_file,
+            (self._folder / "starts").open("wb") as starts_file,
+            (self._folder / "owners").open("wb") as owners_file,
+        ):
             for partition in range(1 << _PARTITIONS):
                 hashes = _taken(self._folder / f"hashes.{partition}", np.dtype(np.uint64))
                 owners = _taken(self._folder / f"owners.{partition}", np.dtype(np.int32))
                 order = np.argsort(hashes, kind="stable")
-                hashes[order].tofile(hashes_file)
+                distinct, starts = np.unique(hashes[order], return_index=True)
+                distinct.tofile(distinct_file)
+                (total + starts).astype(np.int64).tofile(starts_file)
                 owners[order].tofile(owners_file)
                 total += len(order)
-        size = min(max(_BITMAP[0], (32 * total).bit_length()), _BITMAP[1])
-        bitmap = np.zeros(1 << (size - 3), np.uint8)
-        hashes = _mapped(self._folder / "hashes", np.dtype(np.uint64))
-        for first in range(0, total, _WAITING):
-            places = hashes[first : first + _WAITING] >> np.uint64(self._bits - size)
-            np.bitwise_or.at(bitmap, places >> np.uint64(3), _bit(places))
-        bitmap.tofile(self._folder / "bitmap")
+            np.array([total], np.int64).tofile(starts_file)
+        self._mark()
         return Lookup(self._folder, self._bits)
+
+    def _mark(self) -> None:
+        """Write the bitmap of the distinct hashes."""
+        hashes = _mapped(self._folder / "distinct", np.dtype(np.uint64))
+        size = min(max(_BITMAP[0], (32 * len(hashes)).bit_length()), _BITMAP[1])
+        bitmap = np.zeros(1 << (size - 3), np.uint8)
+        for first in range(0, len(hashes), _WAITING):
+            bits = hashes[first : first + _WAITING] >> np.uint64(self._bits - size)
+            np.bitwise_or.at(bitmap, bits >> np.uint64(3), _bit(bits))
+        bitmap.tofile(self._folder / "bitmap")
 
     def _deal(self) -> None:
         """Add what waits to the files of its partitions, which are named by the hashes' first bits."""

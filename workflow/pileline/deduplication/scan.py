@@ -224,8 +224,8 @@ class _Work:
         """Texts of a group, without those `leaving` already, and the places of the n-grams of tests that they hold."""
         assert self.tested is not None
         hashes, counts = words.ngrams(codes, self.words, self.shingler.seed)
-        at, first, _ = self.tested.find(hashes)
+        at, place = self.tested.find(hashes)
         text = np.searchsorted(np.cumsum(counts), at, "right")
-        once = first_of_pairs(text, first)
+        once = first_of_pairs(text, place)
         once = once[~np.isin(text[once], leaving)]
-        return text[once], first[once]
+        return text[once], place[once]
