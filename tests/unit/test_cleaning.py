@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pileline import cleaning, documents, manifest
+from pileline import cleaning, documents, manifest, sources
 from pileline.cleaning import CleaningError, Removal
 from pileline.cleaning.quality import Short
 from pileline.cleaning.recipe import taken
 from pileline.cleaning.unicode import FixUnicode
-from pileline.ledger import Ledger
+from pileline.ledger import Amount, Ledger
+from pileline.parts import Part, folders, names
 from pileline.sources import EMPTY, GAPS, MALFORMED, UNDECODABLE, Extracted
 
 SLIMPAJAMA = [{"filter": "fix_unicode", "form": "NFC"}, {"filter": "short", "characters": 200}]
@@ -219,3 +220,39 @@ def test_lengths_are_of_what_stayed(tmp_path: Path) -> None:
     assert found == {2: 1, 3: 1, 861: 1}
     assert 861 <= made.lengths.quantile(1.0) <= 1024
     assert sum(made.removed_lengths.counts) == 1
+
+
+@pytest.mark.parametrize("files", [1, 5])
+def test_parts_add_up_to_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"text": f"Text {number}, “quoted”. " * (number % 40)}) for number in range(1500)]
+    for file in range(files):
+        Path(f"{file}.jsonl").write_text("\n".join(lines[file::files]), encoding="utf-8")
+
+    def cleaned(parts: int) -> tuple[list[documents.Document], Ledger, list[int], list[dict[str, str]]]:
+        found: list[documents.Document] = []
+        total, lengths, sample = Ledger(), [0] * (len(cleaning.EDGES) - 1), []
+        raws = folders(f"raw-{parts}", parts)
+        for raw, name in zip(raws, names(parts), strict=True):
+            raw.mkdir(parents=True)
+            manifest.write(raw, "download", sources.download("s", {"path": "*.jsonl"}, "cache", raw, part=name), [])
+        for name, output in zip(names(parts), folders(f"clean-{parts}", parts), strict=True):
+            output.mkdir(parents=True)
+            source = sources.read_raw(f"raw-{parts}", parts)
+            items = sources.extract(source, sources.Reading.from_dict({"format": "jsonl"}), Part.parse(name))
+            metrics = cleaning.clean(items, "s", cleaning.build(SLIMPAJAMA), output, 0.9, 1).metrics("r", name)
+            found += documents.read(output / cleaning.KEPT)
+            own = Ledger.from_dict(metrics["ledger"])
+            for reason, amount in own.removed.items():
+                total.removed.setdefault(reason, Amount()).add(amount.bytes, amount.documents)
+            total.entered.add(own.entered.bytes, own.entered.documents)
+            total.kept.add(own.kept.bytes, own.kept.documents)
+            total.rewritten += own.rewritten
+            lengths = [sum(pair) for pair in zip(lengths, metrics["lengths"]["counts"], strict=True)]
+            sample += metrics["sample"]
+        return sorted(found), total, lengths, sorted(sample, key=lambda entry: entry["place"])[:8]
+
+    whole = cleaned(1)
+    assert 0 < whole[1].kept.documents < 1500
+    assert cleaned(3) == whole
+    assert cleaned(4) == whole
