@@ -81,7 +81,7 @@ class Vocabulary:
     def _learn_chunk(self, chunk: str) -> None:
         self._characters += len(chunk)
         words = words_of(chunk)
-        self._members.extend([self._words[word] for word in words])
+        self._members.extend(map(self._words.__getitem__, words))
         self._first.append(len(self._members))
         self._count.append(len(words))
 
@@ -90,8 +90,7 @@ class Vocabulary:
         solid = lettered or not all(map(_is_punctuation, word))
         self._length.append(len(word))
         self._kind.append(solid + 2 * lettered)
-        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        self._hash.append(int.from_bytes(digest, "big"))
+        self._hash.frombytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
     def number_of(self, word: str) -> int:
         """The number of a word, whether or not a text has it."""
