@@ -12,8 +12,8 @@ With `weights` by source, documents are drawn that many times into the rows of a
 them, which the seed chooses. The rows are then made a window of documents (a record batch) at a time, under
 either packing, and the times a document is drawn lie in different rows.
 
-The rows of `Packed` are listed in a file without a name in the folder for temporary files, 12 bytes a piece and 8 a row:
-memory stays constant. Listing them takes about half a second for 100 million tokens.
+The rows of `Packed` are listed in a file without a name in the folder for temporary files, 12 bytes a piece and 8 a
+row: memory stays constant. Listing them takes about half a second for 100 million tokens.
 """
 
 from __future__ import annotations
