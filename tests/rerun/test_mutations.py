@@ -146,7 +146,11 @@ NOTHING: dict[str, Edit] = {
 
 SOMETHING: dict[str, tuple[Edit, set[str], str]] = {
     "a code cell": (edit_notebook("02_clean.ipynb", append_code), {"clean_source"}, "notebooks/02_clean.ipynb:"),
-    "a directly imported module": (edit_library("mixing.py", add_code), {"mix_corpus"}, "workflow/pileline/mixing.py:"),
+    "a directly imported module": (
+        edit_library("mixing/passes.py", add_code),
+        {"mix_corpus"},
+        "workflow/pileline/mixing/passes.py:",
+    ),
     "a module imported through another": (
         edit_library("deduplication/lsh.py", add_code),
         {"deduplicate_corpus"},

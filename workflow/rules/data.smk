@@ -91,6 +91,7 @@ rule mix_corpus:
         train="results/corpora/{corpus}/train.parquet",
         validation="results/corpora/{corpus}/validation.parquet",
         test="results/corpora/{corpus}/test.parquet",
+        removed="results/corpora/{corpus}/removed.parquet",
     log:
         text="results/logs/corpora/{corpus}/04_mix.log",
         notebook="results/logs/corpora/{corpus}/04_mix.ipynb",
