@@ -161,6 +161,10 @@ class Workflow:
         threads: int = self.config.part("models", wildcards.model)["threads"]
         return threads
 
+    def tokenizer_memory(self, wildcards: Any) -> int:
+        """MB that training a tokenizer needs, which its sample decides: 10 to 17 times its size, and 500 to stand on."""
+        return 1000 + int(20 * self.config.part("tokenizers", wildcards.tokenizer).get("sample_mb", 0))
+
     def local_files(self, wildcards: Any) -> list[str]:
         """The files of a `path` source, so that editing one reruns what was made of it."""
         pattern, part = self.config.part("sources", wildcards.source).get("path"), Part.parse(wildcards.part)

@@ -10,6 +10,7 @@ rule train_tokenizer:
         manifest="results/tokenizers/{corpus}/{tokenizer}/manifest.json",
         run="results/tokenizers/{corpus}/{tokenizer}/run.json",
         model="results/tokenizers/{corpus}/{tokenizer}/tokenizer.model",
+        exported="results/tokenizers/{corpus}/{tokenizer}/tokenizer.json",
     log:
         text="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.log",
         notebook="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.ipynb",
@@ -17,7 +18,7 @@ rule train_tokenizer:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=line.tokenizer_memory,
         runtime=120,
     params:
         *line.code("tokenizer"),
