@@ -162,7 +162,7 @@ class Workflow:
         return threads
 
     def tokenizer_memory(self, wildcards: Any) -> int:
-        """MB that training a tokenizer needs, which its sample decides: 10 to 17 times its size, and 500 to stand on."""
+        """MB that training a tokenizer needs: its sample 10 to 17 times over, and 500 to stand on."""
         return 1000 + int(20 * self.config.part("tokenizers", wildcards.tokenizer).get("sample_mb", 0))
 
     def local_files(self, wildcards: Any) -> list[str]:
