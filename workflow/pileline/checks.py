@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import copy
-import difflib
 import fnmatch
 import math
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from typing import Any
 
 import jsonschema
 import yaml
+
+from pileline.wording import schema_message, shown, suggestion
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 DEEPEST = 50  # levels of lists and settings in config.yaml
@@ -101,53 +102,7 @@ def _schema_problems(value: Any, part: Settings, where: str, broken: set[str] | 
         way = list(map(str, error.absolute_path))
         if broken is not None:
             broken.update(way[:1])
-        yield from _message(error, ".".join([where, *way]).strip(".") or "the file")
-
-
-def _message(error: Any, place: str) -> Iterator[str]:
-    """One schema error in words that say how to mend it."""
-    match error.validator:
-        case "additionalProperties":
-            known = sorted(error.schema.get("properties", {}))
-            for name in sorted(set(error.instance) - set(known)):
-                yield f"{place}: unknown setting '{name}'{suggestion(name, known)}"
-        case "required":
-            missing = [name for name in error.validator_value if name not in error.instance]
-            for name in missing:
-                if f"'{name}' is a required" in error.message:
-                    about = error.schema.get("properties", {}).get(name, {}).get("description", "")
-                    yield f"{place}: needs '{name}'" + (f", {about}" if about else "")
-        case "type":
-            wanted = error.validator_value
-            wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            yield f"{place}: should be of type {wanted}, found {_shown(error.instance)}"
-        case "enum":
-            yield f"{place}: should be one of {error.validator_value}, found {_shown(error.instance)}"
-        case "exclusiveMinimum":
-            yield f"{place}: should be above {error.validator_value}, found {_shown(error.instance)}"
-        case "minProperties" | "minItems":
-            about = error.schema.get("description", "")
-            yield f"{place}: needs at least one entry, found none" + (f" ({about})" if about else "")
-        case "pattern":
-            about = error.schema.get("description", f"of the form {error.validator_value}")
-            yield f"{place}: should be {about}, found {_shown(error.instance)}"
-        case _:
-            about = error.schema.get("description", "")
-            yield f"{place}: {error.message}" + (f" ({about})" if about else "")
-
-
-def _shown(value: Any) -> str:
-    """A value as a message quotes it: in one short line."""
-    if value is None:
-        return "nothing"
-    written = repr(value)
-    return written if len(written) <= 80 else written[:77] + "..."
-
-
-def suggestion(name: str, known: list[str]) -> str:
-    """The end of a message about an unknown name: the known name that was perhaps meant, else all of them."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
+        yield from schema_message(error, ".".join([where, *way]).strip(".") or "the file")
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -158,7 +113,7 @@ def checked(raw: Settings) -> tuple[Settings, list[Experiment]]:
     """
     if not isinstance(raw, dict):
         needed = ", ".join(schema()["required"])
-        raise ConfigError([f"the file: should hold settings by name, found {_shown(raw)}; it needs: {needed}"])
+        raise ConfigError([f"the file: should hold settings by name, found {shown(raw)}; it needs: {needed}"])
     problems: list[str] = []
     broken: set[str] = set()
     value = _plain(raw, "", problems)
@@ -244,7 +199,7 @@ def _plain(value: Any, where: str, problems: list[str], around: tuple[int, ...] 
             return [_plain(item, f"{where}.{number}", problems, inside) for number, item in enumerate(value)]
         for key in value:
             if not isinstance(key, str):
-                problems.append(f'{place}: the name {_shown(key)} should be text; put it in quotes: "{key}"')
+                problems.append(f'{place}: the name {shown(key)} should be text; put it in quotes: "{key}"')
         return {str(key): _plain(item, f"{where}.{key}".strip("."), problems, inside) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{place}: should be a finite number, found {value}")
@@ -268,6 +223,7 @@ def _kind_problems(sound: Settings) -> Iterator[str]:
             yield f"sources.{name}: needs exactly one of {', '.join(ORIGINS)}, found {found}"
         elif missing := [key for key in ORIGINS[kinds[0]] if key not in source]:
             yield from (f"sources.{name}: a {kinds[0]} source needs '{key}'" for key in missing)
+        yield from _glob_problems(source, f"sources.{name}")
         yield from _one_kind(source["read"], "format", f"sources.{name}.read") or _encoding_problems(
             source["read"], f"sources.{name}.read.encoding"
         )
@@ -278,13 +234,49 @@ def _kind_problems(sound: Settings) -> Iterator[str]:
             yield from _one_kind(part, "kind", f"{section}.{name}", section) or _width_problems(
                 part, f"{section}.{name}"
             )
+    for name, part in sound.get("deduplications", {}).items():
+        yield from _priority_problems(part, sound.get("sources", {}), f"deduplications.{name}")
 
 
 def _one_kind(part: Settings, key: str, where: str, section: str = "read") -> list[str]:
     kinds = schema()["$defs"][section]
     if part[key] not in kinds:
         return [f"{where}.{key}: unknown {key} '{part[key]}'{suggestion(part[key], sorted(kinds))}"]
-    return list(_schema_problems(part, kinds[part[key]], where))
+    own = kinds[part[key]]["properties"]
+    others = {name: [kind for kind in kinds if name in kinds[kind]["properties"]] for name in sorted({*part} - {*own})}
+    misplaced = {name: found for name, found in others.items() if found}
+    problems = [
+        f"{where}: {key} '{part[key]}' has no setting '{name}'; these have: {', '.join(found)}"
+        for name, found in misplaced.items()
+    ]
+    # The schema fills defaults in, so that it gets a copy only where the part is wrong anyway.
+    rest = {name: value for name, value in part.items() if name not in misplaced} if misplaced else part
+    return [*problems, *_schema_problems(rest, kinds[part[key]], where)]
+
+
+def _glob_problems(source: Settings, where: str) -> Iterator[str]:
+    """Globs in addresses of the web, whose servers list no files."""
+    addresses = source.get("http", [])
+    for address in [addresses] if isinstance(addresses, str) else addresses:
+        if "*" in address:
+            yield (
+                f"{where}.http: a web server lists no files, so name each, or a range as {{00..29}}, instead of '*' "
+                f"(a star in a file's name is written %2A), found {shown(address)}"
+            )
+
+
+def _priority_problems(part: Settings, sources: Settings, where: str) -> Iterator[str]:
+    """A priority that does nothing: not asked for, not given, or of sources that there are not."""
+    keep, priority = part.get("keep"), part.get("priority", [])
+    if not isinstance(priority, list):
+        return  # the schema says so
+    if keep == "priority" and not priority:
+        yield f"{where}: `keep: priority` needs `priority`, a list of sources or globs, the one to keep first"
+    elif keep != "priority" and priority:
+        yield f"{where}: a `priority` counts with `keep: priority` alone, found keep {shown(keep)}"
+    for pattern in priority if sources else []:
+        if isinstance(pattern, str) and not any(fnmatch.fnmatchcase(name, pattern) for name in sources):
+            yield f"{where}.priority: no '{pattern}' in sources{suggestion(pattern, sorted(sources))}"
 
 
 def _encoding_problems(reading: Settings, where: str) -> list[str]:
@@ -328,7 +320,7 @@ def _filter_problems(sound: Settings) -> Iterator[str]:
                 example = ", ".join(f"{key}: ..." for key in kinds[filter_name]["properties"])
                 yield (
                     f"{where}.{filter_name}: should have its settings by name, as {{{example}}}, "
-                    f"found {_shown(settings)}"
+                    f"found {shown(settings)}"
                 )
                 continue
             yield from _schema_problems(settings, kinds[filter_name], f"{where}.{filter_name}")
@@ -343,7 +335,7 @@ def _own_filter_problems(name: str, settings: Any, where: str) -> Iterator[str]:
     elif module.split(".")[0] == "pileline":
         yield f"{where}: '{name}' is of the library; name its filters as they stand in the reference of config.yaml"
     if settings is not None and not isinstance(settings, dict):
-        yield f"{where}.{name}: should have its settings by name, as {{share: 0.3}}, found {_shown(settings)}"
+        yield f"{where}.{name}: should have its settings by name, as {{share: 0.3}}, found {shown(settings)}"
     elif isinstance(settings, dict) and "filter" in settings:
         yield f"{where}.{name}: 'filter' is no name for a setting, since the recipe uses it; choose another"
 

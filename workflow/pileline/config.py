@@ -11,8 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from pileline.checks import ORIGIN_SETTINGS, ORIGINS, ConfigError, Experiment, Settings, checked, suggestion
+from pileline.checks import ORIGIN_SETTINGS, ORIGINS, ConfigError, Experiment, Settings, checked
 from pileline.parts import names as part_names
+from pileline.wording import suggestion
 
 
 def check(raw: Settings) -> Config:

@@ -17,6 +17,8 @@ def matching(pattern: str) -> list[Path]:
     The glob is one of `files.matching_files`.
     """
     paths = [Path(path) for path in matching_files(pattern)]
+    if not paths and Path(pattern).expanduser().is_dir():
+        raise SourceError(f"`path: {pattern}` is a folder; write {pattern.rstrip('/')}/** for all the files below it")
     if not paths:
         raise SourceError(
             f"`path: {pattern}` matches no file below {Path.cwd()}; put files there or mend the glob "

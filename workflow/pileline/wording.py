@@ -1,0 +1,64 @@
+"""The words of messages about a configuration: where a mistake stands, what was found there, what should be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+# What JSON's types are called in messages.
+WORDS = {
+    "object": "settings by name",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+def schema_message(error: Any, place: str) -> Iterator[str]:
+    """One schema error in words that say how to mend it."""
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(error.schema.get("properties", {}))
+            for name in sorted(set(error.instance) - set(known)):
+                yield f"{place}: unknown setting '{name}'{suggestion(name, known)}"
+        case "required":
+            missing = [name for name in error.validator_value if name not in error.instance]
+            for name in missing:
+                if f"'{name}' is a required" in error.message:
+                    about = error.schema.get("properties", {}).get(name, {}).get("description", "")
+                    yield f"{place}: needs '{name}'" + (f", {about}" if about else "")
+        case "type":
+            types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+            wanted = " or ".join(WORDS.get(name, name) for name in types)
+            about = error.schema.get("description", "")
+            yield f"{place}: should be {wanted}, found {shown(error.instance)}" + (f" ({about})" if about else "")
+        case "enum":
+            yield f"{place}: should be one of {error.validator_value}, found {shown(error.instance)}"
+        case "exclusiveMinimum":
+            yield f"{place}: should be above {error.validator_value}, found {shown(error.instance)}"
+        case "minProperties" | "minItems":
+            about = error.schema.get("description", "")
+            yield f"{place}: needs at least one entry, found none" + (f" ({about})" if about else "")
+        case "pattern":
+            about = error.schema.get("description", f"of the form {error.validator_value}")
+            yield f"{place}: should be {about}, found {shown(error.instance)}"
+        case _:
+            about = error.schema.get("description", "")
+            yield f"{place}: {error.message}" + (f" ({about})" if about else "")
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: in one short line."""
+    if value is None:
+        return "nothing"
+    written = repr(value)
+    return written if len(written) <= 80 else written[:77] + "..."
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """The end of a message about an unknown name: the known name that was perhaps meant, else all of them."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
