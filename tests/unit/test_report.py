@@ -411,6 +411,20 @@ def test_plan_shares_stages_and_follows_the_corpora() -> None:
     assert all(name in nodes for node in nodes.values() for name in node.inputs)
 
 
+def test_an_experiment_without_a_model_ends_at_the_shards_and_is_reported(root: Path, tmp_path: Path) -> None:
+    alone = [{"corpus": "raw", "tokenizer": "bpe4k", "model": None, "task": None}]
+    nodes = {node.name for node in plan(merge_experiments(alone), CONFIGURATION)}
+    assert "shards/raw/bpe4k" in nodes
+    assert not [name for name in nodes if "None" in name or name.startswith(("models", "evaluations"))]
+    for experiments in (alone, alone + EXPERIMENTS[:2]):
+        found = collect(root, experiments, CONFIGURATION)
+        values = report.sections(found)[0].values
+        table = values["shards"] or values["table"]
+        assert [cell.text for cell in table.rows[0][:2]] == ["raw", "bpe4k"]
+        report.write_index(found, tmp_path)
+        report.write_removed(found, tmp_path)
+
+
 def test_experiments_merge_with_their_tasks() -> None:
     merged = merge_experiments(EXPERIMENTS)
     assert len(merged) == 4

@@ -25,11 +25,14 @@ STAGES = ("download", "clean", "deduplicate", "mix", "tokenizer", "shards", "tra
 
 @dataclass(frozen=True)
 class Experiment:
-    """A combination of names that was trained and scored, with the tasks it was tried on."""
+    """A combination of names that was trained and scored, with the tasks it was tried on.
+
+    Without a model it ends at the shards.
+    """
 
     corpus: str
     tokenizer: str
-    model: str
+    model: str | None
     tasks: tuple[str, ...] = ()
 
     @property
@@ -166,7 +169,7 @@ class Results:
 
 def merge_experiments(experiments: list[dict[str, Any]]) -> tuple[Experiment, ...]:
     """Experiments without repeats, in order; tasks of one corpus, tokenizer and model come together."""
-    merged: dict[tuple[str, str, str], list[str]] = {}
+    merged: dict[tuple[str, str, str | None], list[str]] = {}
     for entry in experiments:
         known = merged.setdefault((entry["corpus"], entry["tokenizer"], entry["model"]), [])
         if entry.get("task") and entry["task"] not in known:
@@ -194,13 +197,15 @@ def _corpus_nodes(corpus: str, configuration: dict[str, Any]) -> Iterator[Node]:
 
 
 def _experiment_nodes(experiment: Experiment, configuration: dict[str, Any]) -> Iterator[Node]:
-    """The nodes from a corpus to a scored model, its tasks and the holdout it is scored on."""
+    """The nodes from a corpus to its shards, or to a scored model, its tasks and the holdout it is scored on."""
     corpus, pair, name = f"corpora/{experiment.corpus}", f"{experiment.corpus}/{experiment.tokenizer}", experiment.name
     holdout = (configuration.get("evaluation") or {}).get("holdout") or experiment.corpus
     yield from _corpus_nodes(experiment.corpus, configuration)
     yield from _corpus_nodes(holdout, configuration)
     yield Node(f"tokenizers/{pair}", "tokenizer", (corpus,))
     yield Node(f"shards/{pair}", "shards", (corpus, f"tokenizers/{pair}"))
+    if experiment.model is None:
+        return
     yield Node(f"models/{name}", "train", (f"shards/{pair}", f"tokenizers/{pair}"))
     inputs = (f"models/{name}", f"tokenizers/{pair}", f"corpora/{holdout}")
     yield Node(f"evaluations/{name}", "evaluate", inputs)

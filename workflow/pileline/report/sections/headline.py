@@ -46,9 +46,11 @@ def _task_cell(results: Results, experiment: Experiment) -> Cell:
 
 
 def _main_table(results: Results) -> Table:
-    """One row an experiment, the best bits per byte marked."""
+    """One row an experiment with a model, the best bits per byte marked."""
     overall = {}
     for experiment in results.experiments:
+        if experiment.model is None:
+            continue
         evaluation = results.get(f"evaluations/{experiment.name}")
         overall[experiment] = evaluation.metrics.get("overall", {}) if evaluation else {}
     best = best_of([score.get("bits_per_byte") for score in overall.values()])
@@ -61,7 +63,7 @@ def _main_table(results: Results) -> Table:
             cells(
                 experiment.corpus,
                 experiment.tokenizer,
-                Cell(experiment.model, href=model.page if model else ""),
+                Cell(experiment.model or MISSING, href=model.page if model else ""),
                 Cell(decimal(value), best=value is not None and value == best, note=interval(score.get("interval"))),
                 decimal(score.get("perplexity_per_token"), 1),
                 count(trained.get("parameters")),
@@ -75,6 +77,29 @@ def _main_table(results: Results) -> Table:
         "bootstrap over documents below. Perplexity per token compares models of one corpus and tokenizer only."
     )
     return Table(caption, [*columns, "Task accuracy"], rows, labels=3)
+
+
+def _shards_table(results: Results) -> Table:
+    """One row an experiment that ends at the shards."""
+    rows = []
+    for experiment in results.experiments:
+        if experiment.model is None:
+            pair = f"{experiment.corpus}/{experiment.tokenizer}"
+            tokenizer, shards = results.get(f"tokenizers/{pair}"), results.get(f"shards/{pair}")
+            learned, written = (stage.metrics if stage else {} for stage in (tokenizer, shards))
+            rows.append(
+                cells(
+                    experiment.corpus,
+                    Cell(experiment.tokenizer, href=tokenizer.page if tokenizer else ""),
+                    count(learned.get("vocabulary_size")),
+                    decimal((learned.get("overall") or {}).get("bytes_per_token"), 2),
+                    count((written.get("tokens") or {}).get("train")),
+                )
+            )
+    caption = (
+        "Experiments without a model end at the shards. Bytes a token: on the validation split, higher is shorter."
+    )
+    return Table(caption, ["Corpus", "Tokenizer", "Vocabulary", "Bytes a token", "Training tokens"], rows, labels=2)
 
 
 @dataclass(frozen=True)
@@ -133,7 +158,7 @@ def model_findings(results: Results) -> list[Finding]:
     for (corpus, tokenizer), (base, *others) in _groups(results, "corpus", "tokenizer").items():
         for other in others:
             found = _compare(results, other, base)
-            if found:
+            if found and other.model and base.model:
                 what = f"{other.model} against {base.model}, on {corpus} with {tokenizer}"
                 findings.append(finding(found, what, other.model, base.model))
     return findings
@@ -169,6 +194,7 @@ def headline(results: Results) -> Section:
     documents = next(
         (stage.metrics["overall"]["documents"] for stage in results.of("evaluate") if "overall" in stage.metrics), None
     )
+    main, shards = _main_table(results), _shards_table(results)
     values = {
         "experiments": len(results.experiments),
         "sources": sources,
@@ -177,7 +203,8 @@ def headline(results: Results) -> Section:
         "documents": count(documents),
         "holdout": (results.configuration.get("evaluation") or {}).get("holdout", ""),
         "busy": duration(busy_seconds(results)),
-        "table": _main_table(results),
+        "table": main if main.rows or not shards.rows else shards,
+        "shards": shards if main.rows and shards.rows else None,
         "corpora": corpus_findings(results),
         "models": model_findings(results),
         "removed": removal_findings(results),
