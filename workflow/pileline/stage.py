@@ -154,9 +154,11 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
             autosave_cell_every=5,
         )
     except papermill.PapermillExecutionError as error:
+        said = f"{error.ename}: {error.evalue}".removesuffix(": ")
+        if error.ename == "CellExecutionError" and not error.evalue:  # IPython fell over the traceback, as of templates
+            said = "an exception that IPython could not show; the log has what is known of it"
         raise StageError(
-            f"{notebook.name}: the cell that begins with `{_first_line(error.source)}` raised\n"
-            f"  {error.ename}: {error.evalue}"
+            f"{notebook.name}: the cell that begins with `{_first_line(error.source)}` raised\n  {said}"
         ) from None
     except DeadKernelError:
         where = f", in the cell that begins with `{deaths[0]}`" if deaths else ""
