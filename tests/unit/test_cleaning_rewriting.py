@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ PERSONAL += ["+", "1", "\n", "(", ")", "x", "_", "[8.8.8.8]", EMAIL, IPV4, IPV6,
 
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from(PERSONAL) | st.text(st.sampled_from("0159a.@:+-() ")), max_size=14).map("".join))
+@example("1::@b.co")  # whose 1:: becomes an address that ends in a digit
+@example("+49 30 12)@b.co")
+@example("a@[8.8.8.8]-5")
 def test_personal_data_replaced_twice_is_replaced_once(text: str) -> None:
     once = Pii().apply(text)
     assert Pii().apply(once) == once
@@ -63,6 +67,9 @@ def test_personal_data_replaced_twice_is_replaced_once(text: str) -> None:
 def test_personal_data_is_found_in_linear_time() -> None:
     for unit in ("a-", "a.", "1.", "1:", "+1 ", "a@", "!", "(212) "):
         Pii().apply("@" + unit * 50_000)
+    started = time.process_time()
+    Pii().apply(("-a" * 31 + ".") * 16 + "a@" + "a" * 2_000_000)  # hundreds of beginnings before one "@"
+    assert time.process_time() - started < 10
 
 
 # ------------------------------------------------------------------------------------------------ language
@@ -87,16 +94,23 @@ def test_a_language_kept_must_be_likelier_than_the_threshold() -> None:
 
 # ------------------------------------------------------------------------------------------------ Unicode
 NAMED = sorted({letter for letter in badness.BADNESS_RE.pattern if letter > "\x7f"})
-COMMON = list("abzA .,?!\n<'0éèàçñüœŒÂÃ€™“”‘’–—ﬁ＆&ＡＢ，！語。\u0301\u3000\xa0\xad\x85\r\x1b\ufeff\u200b½가")
+COMMON = ["\r\n", *"abzA .,?!\n<'0éèàçñüœŒÂÃ€™“”‘’–—ﬁ＆&ＡＢ，！語。\u0301\u3000\xa0\xad\x85\r\x1b\ufeff\u200b½가"]
+LETTERS = st.sampled_from(NAMED) | st.sampled_from(COMMON)
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.text(st.sampled_from(NAMED) | st.sampled_from(COMMON), max_size=14), st.sampled_from(["NFC", "NFKD"]))
+@given(st.lists(LETTERS, max_size=14).map("".join), st.sampled_from(["NFC", "NFKD"]))
 @example("\u200b\n\n\xc3 \xbd", "NFC")  # bad at the beginning of a line alone
 @example("l’été “ça” ﬁn", "NFC")
+@example("l’été\r\n\r\n\u0301ﬁn\r\r\n", "NFC")
 @example("床前明月光，疑是地上霜。", "NFC")
 def test_characters_that_ftfy_takes_for_mojibake_are_treated_as_by_ftfy(text: str, form: Any) -> None:
     assert FixUnicode(form).apply(text) == ftfy.fix_text(text, normalization=form)
+
+
+def test_texts_with_line_ends_of_windows_are_not_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ftfy, "fix_text", None)  # a tenth of a millisecond a line
+    assert FixUnicode().apply("A line\r\n\r\nand “another” one.\r\n") == 'A line\n\nand "another" one.\n'
 
 
 # ------------------------------------------------------------------------------------------------ one's own

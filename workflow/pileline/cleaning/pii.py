@@ -17,10 +17,11 @@ from typing import ClassVar
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)"
 _LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_FIRST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # bounded, for many beginnings may lead to one "@"
 # It begins with a letter or digit that continues no address, so that replacing it makes no other.
 _EMAIL = re.compile(
     rf"(?<![A-Za-z0-9_@])(?<!{_LOCAL}\.)[A-Za-z0-9_]{_LOCAL}{{0,63}}(?:\.{_LOCAL}{{1,64}}){{0,16}}"
-    rf"@(?:(?:{_LABEL}\.)+{_LABEL}|\[(?:{_OCTET}\.){{3}}{_OCTET}\])"
+    rf"@(?:{_FIRST_LABEL}\.(?:{_LABEL}\.)*{_LABEL}|\[(?:{_OCTET}\.){{3}}{_OCTET}\](?!-*[A-Za-z0-9_]|\.[A-Za-z0-9]))"
 )
 _IPV4 = re.compile(rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w]|\.\d)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:.])")
@@ -44,13 +45,15 @@ class Pii:
     phones: bool = True
 
     def apply(self, text: str) -> str:
-        if self.emails and "@" in text:
-            text = _EMAIL.sub(EMAIL, text)
         if self.addresses:
             text = _IPV4.sub(lambda found: _replaced(found.group(), IPV4), text)
             if ":" in text:
                 text = _IPV6.sub(lambda found: _replaced(found.group(), IPV6), text)
-        return _PHONE.sub(PHONE, text) if self.phones else text
+        if self.phones:
+            text = _PHONE.sub(PHONE, text)
+        if self.emails and "@" in text:  # last, since what replaces the others may begin an e-mail address
+            text = _EMAIL.sub(EMAIL, text)
+        return text
 
 
 def _replaced(found: str, by: str) -> str:

@@ -5,7 +5,7 @@ become straight, ligatures are taken apart, full-width letters narrowed, control
 So is this, to the byte. But ftfy reads 1 to 2 MB/s, so whatever it provably treats character by character is treated
 so here, and only the rest is given to it, line by line. ftfy's repair of mojibake and entities leaves a text alone if
 
-- it has no "&", control character, odd line end or lone surrogate, and
+- it has no "&", control character, lone surrogate or line end other than \\n and \\r\\n, and
 - its expression for bad sequences finds nothing. Each of that expression's alternatives needs two neighbours among
   the characters that it names, or one of few that are bad alone, so that mostly there is nowhere to look.
 
@@ -90,27 +90,27 @@ def _tables() -> tuple[re.Pattern[str], Callable[[re.Match[str]], str], re.Patte
     table = {}
     for letter in map(chr, {*chardata.LIGATURES, *chardata.WIDTH_MAP, 0x2BC, *range(0x2018, 0x2020)}):
         table[letter] = fixes.uncurl_quotes(fixes.fix_character_width(fixes.fix_latin_ligatures(letter)))
+    single = f"\r\n|{_class(set(table))}"
+    table["\r\n"] = "\n"
     others = {
         "&",
         "＆",
-        "\r",
         "\x85",
         "\u2028",
         "\u2029",
         *map(chr, range(0x7F, 0xA0)),
         *map(chr, range(0xD800, 0xE000)),
     }
-    others |= {chr(code) for code in chardata.CONTROL_CHARS} - {"\t", "\n"}
+    others |= {chr(code) for code in chardata.CONTROL_CHARS} - {"\t", "\n", "\r"}
     pattern = badness.BADNESS_RE.pattern
     named = {letter for letter in pattern if letter > "\x7f"} | {"\xa0", "\xad"}
     for first, last in re.findall("([^\0-\x7f])-([^\0-\x7f])", pattern):
         named |= set(map(chr, range(ord(first), ord(last) + 1)))
     neighbours = _class(named)
-    single = re.compile(_class(set(table)))
     return (
-        single,
+        re.compile(single),
         lambda found: table[found[0]],
-        re.compile(_class(others)),
+        re.compile(f"\r(?!\n)|{_class(others)}"),
         re.compile(f"{neighbours}{{2,}}|[\x80-\x9fŒœÂÃ]"),
     )
 
