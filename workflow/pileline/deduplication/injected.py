@@ -125,7 +125,7 @@ def quality(texts: list[str], method: Method, seed: int, scratch: str | Path) ->
                 "kind": kind,
                 "planted": int((kinds == kind).sum()),
                 "expected": int((alike & (kinds == kind)).sum()),
-                "found": int((removed[place] & (kinds == kind)).sum()),
+                "found": int((removed[place] & alike & (kinds == kind)).sum()),
             }
             for kind in dict.fromkeys(kinds.tolist())
         ],
