@@ -91,11 +91,11 @@ def _warnings(made: Epochs, weights: Mapping[str, float], size: float, mixing: M
             share = made.epochs[source] * made.bytes[source] / size
             warnings.append(
                 f"{source} would need {wanted:.1f} epochs for its share of {weight / whole:.1%}; at most_epochs "
-                f"{most:g} it has {share:.1%} of {size / MB:g} MB"
+                f"{most:g} it has {share:.1%} of {size / MB:.4g} MB"
             )
     if made.effective < size * (1 - 1e-6) - 1:
         warnings.append(
-            f"the sources have {made.effective / MB:.1f} MB at {most:g} epochs, not {size / MB:g} MB; "
+            f"the sources have {made.effective / MB:.1f} MB at {most:g} epochs, not {size / MB:.4g} MB; "
             "raise most_epochs, lower size_mb or add text"
         )
     return warnings

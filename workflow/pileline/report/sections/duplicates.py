@@ -34,7 +34,7 @@ def _block(results: Results, stage: Stage) -> dict[str, Any]:
         "alarm": percent(metrics["alarm"], 0) if "alarm" in metrics else "",
         "candidates": count(metrics.get("candidates")),
         "verified": count(metrics.get("verified")),
-        "injected": _injected(stage.last, injected.get("kinds") or []),
+        "injected": _injected(stage.last, injected.get("kinds") or [], str(method.get("kind", "minhash"))),
         "precision": _precision(injected.get("precision") or {}),
         "boilerplate": _boilerplate(metrics.get("boilerplate") or {}),
         "decontamination": _decontamination(stage.last, metrics.get("decontamination") or {}),
@@ -44,7 +44,7 @@ def _block(results: Results, stage: Stage) -> dict[str, Any]:
     }
 
 
-def _injected(corpus: str, kinds: list[dict[str, Any]]) -> Table | None:
+def _injected(corpus: str, kinds: list[dict[str, Any]], method: str) -> Table | None:
     """Planted copies, by what was done to them: how many there are to find, how many are found."""
     rows = [
         cells(
@@ -61,6 +61,8 @@ def _injected(corpus: str, kinds: list[dict[str, Any]]) -> Table | None:
         f"Corpus {corpus}: changed copies of its documents, planted beside them. “At the threshold” are those whose "
         "true similarity reaches it: others are no duplicates by the method's own measure."
     )
+    if method != "minhash":
+        caption += f" The search tried is that for near copies of the holdout; in training, {method} leaves them."
     return Table(caption, columns, rows) if rows else None
 
 

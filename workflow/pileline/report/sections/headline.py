@@ -175,7 +175,10 @@ def removal_findings(results: Results) -> list[str]:
         second = list(duplicates.metrics.get("ledgers", {}).values()) if duplicates else []
         if not ledgers or not second:
             continue
-        entered = sum(ledger["in"]["bytes"] for ledger in ledgers)
+        # What a source's `fraction` passes over is the reader's wish, and no recipe's work.
+        entered = sum(
+            ledger["in"]["bytes"] - ledger["removed"].get("not sampled", {"bytes": 0})["bytes"] for ledger in ledgers
+        )
         cleaned_away = entered - sum(ledger["kept"]["bytes"] for ledger in ledgers)
         deduplicated = sum(ledger["in"]["bytes"] - ledger["kept"]["bytes"] for ledger in second)
         findings.append(

@@ -21,11 +21,12 @@ def _source_rows(results: Results) -> Table:
         about = results.part("sources", stage.last)
         files = stage.metrics.get("files", [])
         planned = int(about.get("parts") or 1)
-        parts = f"; {len(stage.parts)} of {planned} parts" if len(stage.parts) != planned else f"; {planned} parts"
+        parts = f"{len(stage.parts)} of {planned} parts" if len(stage.parts) != planned else f"{planned} parts"
+        title = str(about.get("title", ""))
         hashes = ", ".join(file["sha256"][:12] for file in files[:2]) + (", …" if len(files) > 2 else "")
         rows.append(
             cells(
-                Cell(stage.last, href=stage.page, note=str(about.get("title", "")) + (parts if planned > 1 else "")),
+                Cell(stage.last, href=stage.page, note="; ".join(filter(None, [title, parts if planned > 1 else ""]))),
                 str(about.get("domain", MISSING)),
                 str(about.get("language", MISSING)),
                 str(about.get("license", MISSING)),
