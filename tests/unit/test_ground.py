@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import time
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -126,6 +129,23 @@ def test_case_punctuation_blanks_and_composition_do_not_change_a_key(text: str) 
     if documents.normalize_for_key(text):
         assert documents.key_of(f"  {text}\n") == key
         assert documents.key_of(unicodedata.normalize("NFD", text)) == key
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_long_runs_of_combining_marks_are_normalized_as_by_python(form: Any) -> None:
+    draw = random.Random(1)
+    marks = [letter for letter in map(chr, range(0x20000)) if unicodedata.combining(letter)] + list(
+        "\u0f73\u0f75\u0f81"
+    )
+    for length in (1023, 1024, 3000):
+        text = "".join(base + "".join(draw.choices(marks, k=length)) for base in ("", "é", "x y가", "\u0f40"))
+        assert documents.normalize(form, text) == unicodedata.normalize(form, text)
+
+
+def test_a_million_combining_marks_have_a_key_in_seconds() -> None:
+    started = time.process_time()
+    assert documents.key_of("a" + "\u0301\u0316" * 500_000) == documents.key_of("a" + "\u0316" * 9 + "\u0301")
+    assert time.process_time() - started < 20
 
 
 def test_texts_that_differ_have_different_keys() -> None:

@@ -13,9 +13,10 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,7 @@ REMOVED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
 BATCH_DOCUMENTS = 4096
 BATCH_BYTES = 32_000_000  # of text, from which a batch is full: some sources have documents of megabytes
 _PUNCTUATION = re.compile(r"[\W_]+")
+_LONG_RUN = 1024  # combining marks, from which Python's normalization of them takes too long
 
 
 class Document(NamedTuple):
@@ -49,13 +51,43 @@ class Document(NamedTuple):
     metadata: str = "{}"
 
 
+def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+    """`unicodedata.normalize`, in linear time for every text."""
+    return unicodedata.normalize(form, marks_in_order(text))
+
+
+def marks_in_order(text: str) -> str:
+    """The text with long runs of combining marks put in their canonical order, which leaves its normal forms the same.
+
+    Python orders them by inserting one after the other: of a million marks on one letter, for hours.
+    """
+    if len(text) < _LONG_RUN or text.isascii():
+        return text
+    marks = _marks()
+    if not any(map(marks.fullmatch, set(text[::_LONG_RUN]))):  # a long run does not fit between those looked at
+        return text
+    return re.sub(f"{marks.pattern}{{{_LONG_RUN},}}", _in_order, text)
+
+
+@lru_cache(maxsize=1)
+def _marks() -> re.Pattern[str]:
+    """A character that is, or is made of, combining marks alone; they all lie in Unicode's first two planes."""
+    letters = map(chr, range(0x20000))
+    return re.compile(f"[{''.join(c for c in letters if unicodedata.combining(unicodedata.normalize('NFD', c)[0]))}]")
+
+
+def _in_order(run: re.Match[str]) -> str:
+    marks = "".join(unicodedata.normalize("NFD", mark) for mark in run[0])
+    return "".join(sorted(marks, key=unicodedata.combining))
+
+
 def normalize_for_key(text: str) -> str:
     """Text as duplicates are told: NFKC, case folded, runs of anything but letters and digits one blank.
 
     This is SlimPajama's cleaning before deduplication (lower case, punctuation stripped, blanks
     collapsed), carried from ASCII to Unicode.
     """
-    return _PUNCTUATION.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    return _PUNCTUATION.sub(" ", normalize("NFKC", text).casefold()).strip()
 
 
 def key_of(text: str) -> bytes:

@@ -15,7 +15,6 @@ What is left of ftfy then is a table of single characters, and the normalization
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +22,8 @@ from typing import ClassVar, Literal, get_args
 
 import ftfy
 from ftfy import badness, chardata, fixes
+
+from pileline import documents
 
 # Tab, line feed and printable ASCII but "&", which may begin an entity: no rule of ftfy concerns any of these.
 _PLAIN = re.compile(r"[\t\n -%'-~]*")
@@ -46,6 +47,7 @@ class FixUnicode:
     def apply(self, text: str) -> str:
         if (fixed := _by_character(text, self.form)) is not None:
             return fixed
+        text = documents.marks_in_order(text)
         # ftfy works line by line and carries one thing along: after a "<" it takes entities for HTML and keeps them.
         config = ftfy.TextFixerConfig(normalization=self.form, explain=False)
         lines = []
@@ -64,11 +66,11 @@ def _by_character(text: str, form: Form) -> str | None:
     single, replaced, others, suspicious = _tables()
     if len(text) > _AT_ONCE or others.search(text) or _may_be_bad(text, suspicious):
         return None
-    fixed = unicodedata.normalize(form, single.sub(replaced, text))
+    fixed = documents.normalize(form, single.sub(replaced, text))
     if fixed == text:
         return text
     # ftfy begins again until nothing changes, so the result must be one that it leaves alone.
-    again = unicodedata.normalize(form, single.sub(replaced, fixed))
+    again = documents.normalize(form, single.sub(replaced, fixed))
     return None if again != fixed or others.search(fixed) or _may_be_bad(fixed, suspicious) else fixed
 
 

@@ -9,7 +9,6 @@ look-up and a mask over the code points of many texts, which shingles and words 
 from __future__ import annotations
 
 import functools
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -85,7 +84,7 @@ def groups(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _folded(text: str) -> str:
-    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return text.lower() if text.isascii() else documents.normalize("NFKC", text).casefold()
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:
