@@ -205,6 +205,13 @@ def test_an_unknown_way_of_mixing_is_refused() -> None:
         resolved({"a": 1}, {"a": 1}, kind="shuffled")
 
 
+def test_epochs_beyond_reason_are_refused_before_they_fill_the_disk() -> None:
+    assert resolved({"a": 10_000}, {"a": 1}, kind="epochs").effective == 10_000
+    with pytest.raises(mixing.MixingError, match="the weight of 'a' is 1e\\+06 epochs; use 10,000 at most"):
+        resolved({"a": 1_000_000}, {"a": 1}, kind="epochs")
+    assert resolved({"a": 1_000_000}, {"a": 10**6}, kind="shares", size_mb=1).epochs == {"a": 1}  # a proportion
+
+
 # -------------------------------------------------------------------------------------------- caps
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=60), st.floats(0, 1.2), st.integers(0, 3))

@@ -19,6 +19,7 @@ from pileline.mixing.plan import MB, MixingError, Plan
 from pileline.mixing.supply import Supply
 
 KINDS = ("epochs", "shares", "temperature")
+MOST_EPOCHS = 10_000  # more is a slip, such as a number of bytes; it would fill the disk with copies
 
 
 @dataclass
@@ -37,13 +38,22 @@ class Epochs:
 
 
 def resolve(plan: Plan, supply: Mapping[str, Supply]) -> Epochs:
-    """Turn the plan's weights into epochs of what the sources have. Raises `MixingError` for an unknown kind."""
+    """Turn the plan's weights into epochs of what the sources have.
+
+    Raises `MixingError` for an unknown kind, and for a number of epochs beyond reason.
+    """
     admitted = {source: supply[source].admit(plan.cap(source)) for source in plan.sources}
     intervals = {source: places for source, (places, _) in admitted.items()}
     sizes = {source: size for source, (_, size) in admitted.items()}
     weights = {source: plan.weight(source) for source in plan.sources}
     kind = plan.mixing.get("kind")
     if kind == "epochs":
+        for source, weight in weights.items():
+            if weight > MOST_EPOCHS:
+                raise MixingError(
+                    f"mix: the weight of '{source}' is {weight:g} epochs; use {MOST_EPOCHS:,} at most, or `mixing: "
+                    "{kind: shares, size_mb: ...}` if weights are proportions"
+                )
         return Epochs(weights, sizes, intervals)
     if kind == "shares":
         size = float(plan.mixing["size_mb"]) * MB
