@@ -62,7 +62,7 @@ def small_config() -> dict[str, Any]:
     mix = {"prose": 1.0, "code": 1.5, "topics": 1.0}
     return {
         "sources": {
-            "prose": {"path": "texts/prose/*.txt", "parts": 3, "read": {"format": "text"}},
+            "prose": {"path": "texts/prose/*.txt", "parts": 2, "read": {"format": "text"}},
             "code": {"path": "texts/code/*.txt", "read": {"format": "text", "split": 2000}},
             "topics": {"path": "texts/topics.jsonl", "parts": 2, "read": {"format": "jsonl", "metadata": ["topic"]}},
         },

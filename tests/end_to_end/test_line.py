@@ -51,9 +51,8 @@ def text_bytes(frame: pd.DataFrame) -> int:
 # --------------------------------------------------------------------------------------- determinism
 def test_one_core_gives_the_same_bytes_as_two(finished: Line, tmp_path: Path) -> None:
     line = copy_of(finished, tmp_path / "line")
-    targets = [f"results/models/{corpus}/bpe/{model}/manifest.json" for corpus in CORPORA for model in ("ngram",)]
     subprocess.run(["rm", "-rf", "results", ".snakemake"], cwd=line.folder, check=True)
-    done = line.snakemake("--cores", "1", *targets)
+    done = line.snakemake("--cores", "1", "results/models/demo/bpe/ngram/manifest.json")
     assert done.returncode == 0, done.stderr[-3000:]
     before, after = finished.contents(), line.contents()
     assert after, "nothing was made"
@@ -64,7 +63,7 @@ def test_other_parts_and_more_threads_give_the_same_bytes(finished: Line, tmp_pa
     line = copy_of(finished, tmp_path / "line")
     subprocess.run(["rm", "-rf", "results", ".snakemake"], cwd=line.folder, check=True)
     config = line.read_config()
-    for source, parts in (("prose", 1), ("code", 2), ("topics", 1)):
+    for source, parts in (("prose", 3), ("code", 2), ("topics", 1)):
         config["sources"][source]["parts"] = parts
     line.write_config(config)
     targets = [f"results/models/{corpus}/bpe/ngram/manifest.json" for corpus in CORPORA]
