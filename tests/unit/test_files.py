@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pileline.checks import ConfigError
 from pileline.config import check
 from pileline.files import matching_files
 from pileline.sources import files
+from pileline.sources.errors import SourceError
 from pileline.workflow import Workflow
 
 ROOT = Path(__file__).parents[2]
@@ -73,3 +75,16 @@ def test_the_rules_and_the_stage_see_the_same_files(here: Path, pattern: str) ->
     raw["sources"]["mine"] = {"path": pattern}
     seen = Workflow(check(raw)).local_files(SimpleNamespace(source="mine", part="1-of-1"))
     assert seen == [file["path"] for file in files.describe(files.matching(pattern))] != []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [("texts", "it is a folder, so write texts/\\*\\* for all"), ("nowhere/*", "put files there or mend it")],
+)
+def test_a_glob_without_files_is_named_before_anything_runs(here: Path, pattern: str, hint: str) -> None:
+    raw: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw["sources"]["mine"] = {"path": pattern}
+    with pytest.raises(ConfigError, match=hint):
+        Workflow(check(raw)).local_files(SimpleNamespace(source="mine", part="1-of-1"))
+    with pytest.raises(SourceError, match=r"folder; write|matches no file"):
+        files.matching(pattern)

@@ -138,6 +138,7 @@ class Workflow:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._listings: dict[str, list[str]] = {}
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """A function of wildcards: the stage's parameters as one canonical JSON string."""
@@ -168,7 +169,13 @@ class Workflow:
     def local_files(self, wildcards: Any) -> list[str]:
         """The files of a `path` source, so that editing one reruns what was made of it."""
         pattern, part = self.config.part("sources", wildcards.source).get("path"), Part.parse(wildcards.part)
-        listed = [] if pattern is None else matching_files(pattern)
+        if pattern is None:
+            return []
+        if pattern not in self._listings:  # once for all parts
+            self._listings[pattern] = matching_files(pattern)
+        listed = self._listings[pattern]
+        if not listed:
+            raise ConfigError([f"sources.{wildcards.source}.path: '{pattern}' matches no file{_hint(pattern)}"])
         files = [file for number, file in enumerate(listed) if part.takes(number)]
         for file in files:
             if not file.isprintable() or set(file) & set("{}"):  # Snakemake cannot store it, or sees wildcards in it
@@ -219,6 +226,13 @@ class Workflow:
     def finished(self, _: Any) -> list[str]:
         """The manifest and the run record of every stage that the experiments need."""
         return [f"results/{folder}/{name}" for folder in self.config.folders() for name in (manifest.NAME, "run.json")]
+
+
+def _hint(pattern: str) -> str:
+    """What may be meant by a glob that matches no file."""
+    if Path(pattern).expanduser().is_dir():
+        return f"; it is a folder, so write {pattern.rstrip('/')}/** for all the files below it"
+    return f" below {Path.cwd()}; put files there or mend it (`**` stands for any depth of folders)"
 
 
 def _settings(config: Config, stage: str, wildcards: Any) -> str:
