@@ -115,6 +115,7 @@ def test_texts_with_line_ends_of_windows_are_not_read_line_by_line(monkeypatch: 
 
 # ------------------------------------------------------------------------------------------------ one's own
 OWN = """
+import functools
 from pileline.cleaning import Removal
 
 def shorter(text, most=10):
@@ -132,6 +133,13 @@ def fails(text):
 def wrong(text):
     return 3
 
+def garrulous(text):
+    return Removal(text * 100)
+
+def speechless(text):
+    return Removal(None)
+
+partial = functools.partial(no_shouting, share=0.3)
 number = 4
 """
 
@@ -160,6 +168,7 @@ def test_a_function_of_ones_own_is_a_filter() -> None:
     assert apply("my_filters:no_shouting", "HELLO", share=0.3) == Removal("no_shouting")
     assert apply("my_filters:named", "quiet") == Removal("too quiet")
     assert apply("my_filters:named", "loud") == Removal("named")
+    assert apply("my_filters:partial", "HELLO") == Removal("partial")
 
 
 @pytest.mark.usefixtures("own")
@@ -190,6 +199,8 @@ def items(texts: list[str]) -> list[Extracted]:
     [
         ("fails", "document s/m#2: filter my_filters:fails raised ZeroDivisionError: division by zero"),
         ("wrong", "document s/m#0: filter my_filters:wrong returned 3; a filter returns a text, True or False"),
+        ("garrulous", "document s/m#0: .* a Removal for the reason 'oneoneone.*; a reason is a text of one line"),
+        ("speechless", "document s/m#0: .* a Removal for the reason None; a reason is a text of one line"),
     ],
 )
 def test_a_function_that_fails_names_the_document(tmp_path: Path, name: str, message: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 from pileline.cleaning.removal import CleaningError, Removal
 
+LONGEST_REASON = 100  # characters: reasons are counted, so a part of each document's text would be as many as these
+
 
 class Own:
     """A filter made of a function."""
@@ -41,14 +43,24 @@ class Own:
         if outcome is True:
             return text
         if outcome is False or outcome is None:
-            return Removal(self._function.__name__)
+            return Removal(self.name.partition(":")[2])  # what has no name of its own, as a partial, has this one
         if isinstance(outcome, str):
             return outcome.encode("utf-8", "replace").decode()  # a lone surrogate cannot be stored
         if isinstance(outcome, Removal):
-            return outcome
+            return self._checked(outcome)
         raise CleaningError(
             f"filter {self.name} returned {outcome!r:.100}; a filter returns a text, True or False, or cleaning.Removal"
         )
+
+    def _checked(self, removal: Removal) -> Removal:
+        """The removal, if its reason is one that can be stored, counted and shown."""
+        reason = removal.reason
+        if not isinstance(reason, str) or not reason.strip() or not reason.isprintable() or len(reason) > LONGEST_REASON:
+            raise CleaningError(
+                f"filter {self.name} returned a Removal for the reason {reason!r:.100}; a reason is a text of one line "
+                f"and at most {LONGEST_REASON} characters, the same for many documents"
+            )
+        return removal
 
 
 def _function(name: str) -> Callable[..., Any]:
