@@ -55,7 +55,7 @@ class Own:
     def _checked(self, removal: Removal) -> Removal:
         """The removal, if its reason is one that can be stored, counted and shown."""
         reason = removal.reason
-        if not isinstance(reason, str) or not reason.strip() or not reason.isprintable() or len(reason) > LONGEST_REASON:
+        if not isinstance(reason, str) or not 0 < len(reason) <= LONGEST_REASON or not reason.isprintable():
             raise CleaningError(
                 f"filter {self.name} returned a Removal for the reason {reason!r:.100}; a reason is a text of one line "
                 f"and at most {LONGEST_REASON} characters, the same for many documents"
