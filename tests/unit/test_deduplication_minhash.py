@@ -98,6 +98,13 @@ def test_every_shingle_is_as_likely_the_smallest() -> None:
     assert share.max() < 1.15
 
 
+def test_a_long_text_is_signed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes, counts = Shingler(13, 1).hashes(Codes.of(["some words of a text, " * 40]))
+    whole = MinHash(20, 6, 1).signatures(hashes, counts)
+    monkeypatch.setattr("pileline.deduplication.minhash._SHINGLES_AT_ONCE", 100)
+    assert (MinHash(20, 6, 1).signatures(hashes, counts) == whole).all()
+
+
 def test_band_hashes_do_not_depend_on_the_grouping() -> None:
     minhash, shingler = MinHash(4, 3, seed=1), SHINGLERS[5]
 

@@ -35,6 +35,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 BASE = 0xD1342543DE82EF95  # odd, and 5 mod 8: its powers differ from each other in low bits
 _PAD = np.uint32(0x10FFFF)  # a noncharacter: stands behind texts shorter than a shingle
 _PERMUTATIONS_AT_ONCE = 12
+_SHINGLES_AT_ONCE = 1 << 20  # of one text, so that its permutations' memory does not grow with it
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -127,6 +128,10 @@ class MinHash:
 
     def signatures(self, hashes: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Signatures [bands * rows, documents] of documents whose shingles' hashes stand one after the other."""
+        if len(counts) == 1 and len(hashes) > _SHINGLES_AT_ONCE:
+            cuts = range(0, len(hashes), _SHINGLES_AT_ONCE)
+            blocks = [hashes[cut : cut + _SHINGLES_AT_ONCE] for cut in cuts]
+            return np.minimum.reduce([self.signatures(block, np.array([len(block)])) for block in blocks])
         shingles = (hashes >> np.uint64(32)).astype(np.uint32)
         starts = np.cumsum(counts) - counts
         result = np.empty((len(self._factors), len(counts)), np.uint32)
