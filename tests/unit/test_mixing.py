@@ -205,6 +205,12 @@ def test_an_unknown_way_of_mixing_is_refused() -> None:
         resolved({"a": 1}, {"a": 1}, kind="shuffled")
 
 
+def test_a_source_without_text_is_said() -> None:
+    assert resolved({"a": 2, "b": 1, "c": 0}, {"a": 0, "b": 9, "c": 0}, kind="epochs").warnings == [
+        "a has no text to train on"
+    ]
+
+
 def test_epochs_beyond_reason_are_refused_before_they_fill_the_disk() -> None:
     assert resolved({"a": 10_000}, {"a": 1}, kind="epochs").effective == 10_000
     with pytest.raises(mixing.MixingError, match="the weight of 'a' is 1e\\+06 epochs; use 10,000 at most"):

@@ -54,7 +54,10 @@ def resolve(plan: Plan, supply: Mapping[str, Supply]) -> Epochs:
                     f"mix: the weight of '{source}' is {weight:g} epochs; use {MOST_EPOCHS:,} at most, or `mixing: "
                     "{kind: shares, size_mb: ...}` if weights are proportions"
                 )
-        return Epochs(weights, sizes, intervals)
+        empty = [
+            f"{source} has no text to train on" for source in plan.sources if weights[source] and not sizes[source]
+        ]
+        return Epochs(weights, sizes, intervals, empty)
     if kind == "shares":
         size = float(plan.mixing["size_mb"]) * MB
     elif kind == "temperature":
