@@ -131,7 +131,8 @@ class MinHash:
         if len(counts) == 1 and len(hashes) > _SHINGLES_AT_ONCE:
             cuts = range(0, len(hashes), _SHINGLES_AT_ONCE)
             blocks = [hashes[cut : cut + _SHINGLES_AT_ONCE] for cut in cuts]
-            return np.minimum.reduce([self.signatures(block, np.array([len(block)])) for block in blocks])
+            signed = [self.signatures(block, np.array([len(block)])) for block in blocks]
+            return np.asarray(np.minimum.reduce(signed), np.uint32)
         shingles = (hashes >> np.uint64(32)).astype(np.uint32)
         starts = np.cumsum(counts) - counts
         result = np.empty((len(self._factors), len(counts)), np.uint32)
