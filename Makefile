@@ -1,5 +1,5 @@
 # Two commands: `make run` and `make test`. Each sets up .venv from envs/requirements.lock first, if it must.
-# `make benchmark` compares with datatrove, which it installs in an environment of its own below results/benchmarks/.
+# `make benchmark` needs the default run; it compares with datatrove, which it installs in an environment of its own below results/benchmarks/.
 PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
@@ -13,10 +13,12 @@ run: setup
 test: setup
 	pytest
 
-benchmark: setup
+benchmark: run
 	python -m tests.benchmarks.filters
 	python -m tests.benchmarks.deduplication
 	python -m tests.benchmarks.scale
+	python -m tests.benchmarks.reading
+	python -m tests.benchmarks.shards results/corpora/demo
 
 setup: .venv/installed
 

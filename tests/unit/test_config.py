@@ -467,7 +467,16 @@ def test_a_filter_of_the_users_own_is_fingerprinted_with_what_it_imports(
     raw["recipes"]["mine"] = ["my_filters:no_shouting", {"my_filters:short": {"share": 0.3}}]
     with pytest.raises(ConfigError, match=r"recipes\.mine: the module 'my_filters' of a filter cannot be read"):
         load(copy.deepcopy(raw), [])
-    (tmp_path / "my_filters.py").write_text("import json\nimport ftfy\nfrom words import LOUD\n")
+    (tmp_path / "my_filters.py").write_text(
+        "import json\nimport ftfy\nfrom words import LOUD\nshort = ftfy.fix_text\ndef no_shoutign(text): ...\n"
+    )
+    (tmp_path / "words.py").write_text("")
+    with pytest.raises(ConfigError, match="'my_filters' has no 'no_shouting'; did you mean 'no_shoutign'"):
+        load(copy.deepcopy(raw), [])
+    fingerprint.own_code.cache_clear()
+    (tmp_path / "my_filters.py").write_text(
+        (tmp_path / "my_filters.py").read_text().replace("no_shoutign", "no_shouting")
+    )
     (tmp_path / "words.py").write_text("LOUD = 1\n")
     line = Workflow(load(copy.deepcopy(raw), []))
     assert line.config.part("recipes", "mine") == [

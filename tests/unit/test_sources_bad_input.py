@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pileline.sources import Reading, SourceError, extract, streams
+from pileline.sources import Reading, SourceError, extract, extraction, streams
 from pileline.sources.archives import harmless
 from pileline.sources.formats import FORMATS, records
 
@@ -132,6 +132,15 @@ def test_a_field_that_is_too_long_costs_one_row(tmp_path: Path) -> None:
     documents = read(tmp_path, "t.csv", f'text\n"{lines}"\ngood\n'.encode(), format="csv", member_mb=1)
     assert texts(documents) == ["good"]
     assert reasons(documents) == [("too long", len(lines) + 3)]
+
+
+def test_a_document_that_no_later_stage_could_hold_is_counted_unless_it_is_cut(tmp_path: Path) -> None:
+    text = "A line.\n" * (extraction.LONGEST // 8 + 1)
+    (only,) = read(tmp_path, "long.txt", text.encode())
+    assert (only.reason, only.text, only.size) == ("too long", "", len(text))
+    cut = read(tmp_path, "long.txt", text.encode(), split=1_000_000)
+    assert {item.reason for item in cut} <= {None, "white space at cuts"}
+    assert sum(item.size for item in cut) == len(text)
 
 
 def test_a_text_in_a_table_that_is_too_long_costs_one_row(tmp_path: Path) -> None:

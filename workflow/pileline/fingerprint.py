@@ -190,6 +190,20 @@ def own_code(module: str) -> str:
     return " ".join(files + _entries(others - {*found}))
 
 
+def own_names(module: str) -> set[str] | None:
+    """The names that a module of the user's own defines anywhere in it; None where `import *` brings others."""
+    file = _file_of(module, Path.cwd())
+    found: set[str] = set()
+    for node in ast.walk(_tree(file.read_text(encoding="utf-8"))) if file else ():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+    return None if "*" in found else found
+
+
 @cache
 def module_code(module: str) -> str:
     """The same for one module that is chosen by name at run time, as one string; it must be there."""

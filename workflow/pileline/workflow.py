@@ -6,6 +6,7 @@ alone, since Snakemake does not compare parameters that look at anything else.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from pileline.checks import ConfigError
 from pileline.config import Config, check
 from pileline.files import matching_files
 from pileline.parts import Part
+from pileline.wording import suggestion
 
 # The runner gives a notebook that asks for it the number of threads it may use; a result never depends on it.
 INJECTED = {"threads"}
@@ -86,13 +88,18 @@ def _own_modules(recipe: list[dict[str, Any]]) -> set[str]:
 
 
 def _own_filter_problems(config: Config) -> Iterator[str]:
-    """Filters of the user's own whose module is not beside config.yaml, or is no Python."""
+    """Filters of the user's own whose module is not beside config.yaml, is no Python, or lacks the function."""
     for name, recipe in config.settings["recipes"].items():
-        for module in sorted(_own_modules(recipe)):
+        for own in [entry["filter"] for entry in recipe if ":" in entry["filter"]]:
+            module, _, function = own.partition(":")
             try:
                 fingerprint.own_code(module)
+                known = fingerprint.own_names(module)
             except (OSError, SyntaxError, UnicodeDecodeError) as error:
                 yield f"recipes.{name}: the module '{module}' of a filter cannot be read: {error}"
+                continue
+            if known is not None and function not in known:
+                yield f"recipes.{name}: '{module}' has no '{function}'{suggestion(function, sorted(known))}"
 
 
 def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
@@ -161,6 +168,15 @@ class Workflow:
         """The threads that a model trains with: part of its configuration, since they round sums differently."""
         threads: int = self.config.part("models", wildcards.model)["threads"]
         return threads
+
+    def deduplication_memory(self, wildcards: Any) -> int:
+        """MB that deduplicating a corpus needs: some 250 bytes a document, as measured, and room for long texts.
+
+        Known once the corpus is cleaned: until then `FileNotFoundError`, which Snakemake takes for "not yet".
+        """
+        paths = [Path(path) for path in self.compared(wildcards)]
+        kept: int = sum(json.loads(path.read_bytes())["metrics"]["ledger"]["kept"]["documents"] for path in paths)
+        return 3000 + 300 * kept // 10**6
 
     def tokenizer_memory(self, wildcards: Any) -> int:
         """MB that training a tokenizer needs: its sample 10 to 17 times over, and 500 to stand on."""

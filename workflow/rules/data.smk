@@ -70,8 +70,8 @@ rule deduplicate_corpus:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=line.deduplication_memory,
+        runtime=1440,
     params:
         *line.code("deduplicate"),
         settings=line.settings("deduplicate"),

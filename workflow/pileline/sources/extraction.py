@@ -22,10 +22,12 @@ from pileline.sources.errors import SourceError
 from pileline.sources.formats import records
 from pileline.sources.patterns import is_archive
 from pileline.sources.reading import Reading
-from pileline.sources.record import MALFORMED, PASSED_OVER, Record, unread
+from pileline.sources.record import MALFORMED, PASSED_OVER, TOO_LONG, Record, unread
 from pileline.sources.splitting import split
 
 EMPTY = "empty"  # a text without any character but white space, or a member without any record
+# Bytes of a document. Later stages hold each whole, several times over; what is longer is a file that wants `split`.
+LONGEST = 30_000_000
 GAPS = "white space at cuts"  # what `splitting.split` leaves out: bytes without a document
 BLOCK = 256  # documents dealt to a part at once
 
@@ -155,13 +157,19 @@ def _documents(record: Record, most: int | None) -> Iterator[tuple[str, int, str
         yield record.text, record.size, metadata, record.reason or EMPTY
         return
     if most is None:
-        yield record.text, record.size, metadata, None
+        yield _document(record.text, record.size, metadata)
         return
     pieces, gaps = split(record.text, most)
     for piece in pieces:
-        yield piece, len(piece.encode()), metadata, None if piece.strip() else EMPTY
+        yield _document(piece, len(piece.encode()), metadata)
     if between := sum(len(gap.encode()) for gap in gaps):
         yield "", between, metadata, GAPS
+
+
+def _document(text: str, size: int, metadata: str) -> tuple[str, int, str, str | None]:
+    if size > LONGEST:
+        return "", size, metadata, TOO_LONG
+    return text, size, metadata, None if text.strip() else EMPTY
 
 
 def _written(metadata: dict[str, Any]) -> str:
