@@ -104,6 +104,15 @@ def whole_text(stream: IO[bytes], reading: Reading, place: str) -> str | Record:
     return unread(data, UNDECODABLE) if text is None else text
 
 
+def whole_json(stream: IO[bytes], reading: Reading, place: str) -> dict[str, Any] | list[Any] | Record:
+    """The JSON object or list that the member is, or the record of why it is none."""
+    text = whole_text(stream, reading, place)
+    if isinstance(text, Record):
+        return text
+    value = from_json(text)
+    return value if isinstance(value, dict | list) else unread(text.encode(), MALFORMED)
+
+
 def decoded(data: bytes, reading: Reading) -> str | None:
     """The bytes as text, without a byte-order mark; None if they are not in the encoding."""
     try:

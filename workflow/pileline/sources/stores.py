@@ -24,6 +24,7 @@ from pileline.sources.http import PASSING, Hints, InterruptedDownloadError, Pati
 HINTS = Hints("the source's `fsspec` in config.yaml", "another store")
 BLOCK = 1024 * 1024  # bytes handed on at a time
 REQUEST = 16 * BLOCK  # bytes asked for at a time: hubs count requests
+# What no second try mends; fsspec raises the last for what a store cannot do.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 
 

@@ -28,6 +28,7 @@ COMPRESSED = (".gz", ".dz", ".bz2", ".xz", ".zst")  # .dz is dictzip: gzip, in b
 UNKNOWN = (".7z", ".rar", ".lz4", ".lzma", ".lz", ".br", ".z", ".sz", ".snappy")  # packed in ways that are not read
 SPOOLED = 16 * MEGABYTE  # kept in memory of a stream that must be sought in; the rest goes to an unnamed file
 BUFFER = 256 * 1024
+# What readers of archives raise for damage; zipfile has NotImplementedError for a compression that it does not know.
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, UnicodeDecodeError, pa.ArrowException),

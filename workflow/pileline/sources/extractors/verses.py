@@ -15,19 +15,15 @@ from typing import IO, Any
 
 from pileline.sources.extractors.pieces import pieces
 from pileline.sources.reading import Reading
-from pileline.sources.record import MALFORMED, MISSING, Format, Record, found, from_json, unread, whole_text
+from pileline.sources.record import MISSING, Format, Record, found, whole_json
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|.\x08|[\x0e\x0f]")
 
 
 def read_poems(stream: IO[bytes], reading: Reading, place: str) -> Iterator[Record]:
-    text = whole_text(stream, reading, place)
-    if isinstance(text, Record):
-        yield text
-        return
-    value = from_json(text)
-    if not isinstance(value, dict | list):
-        yield unread(text.encode(), MALFORMED)
+    value = whole_json(stream, reading, place)
+    if isinstance(value, Record):
+        yield value
         return
     for poem in value if isinstance(value, list) else [value]:
         yield _poem(poem, reading)

@@ -18,7 +18,7 @@ from pileline.sources.record import (
     from_json,
     raw_lines,
     unread,
-    whole_text,
+    whole_json,
 )
 
 _PLAIN = re.compile(r"[ !#-.0-\[\]-~]+")  # ASCII that JSON needs no escape for, and that nobody escapes by "\" alone
@@ -74,13 +74,9 @@ def _prefilter(reading: Reading) -> Callable[[bytes], bool] | None:
 
 
 def read_json_records(stream: IO[bytes], reading: Reading, place: str) -> Iterator[Record]:
-    text = whole_text(stream, reading, place)
-    if isinstance(text, Record):
-        yield text
-        return
-    value = from_json(text)
-    if not isinstance(value, dict | list):
-        yield unread(text.encode(), MALFORMED)
+    value = whole_json(stream, reading, place)
+    if isinstance(value, Record):
+        yield value
         return
     for item in value.values() if isinstance(value, dict) else value:
         yield object_record(item, reading, 0)
