@@ -11,7 +11,7 @@ from pileline import models, training
 from pileline.models.interface import ModelError
 from pileline.models.ngram import NGram
 from pileline.models.residual import repeats
-from pileline.training import loop
+from pileline.training import derived, loop
 
 V, END = 23, 0
 SMALL = {"kind": "residual", "layers": 1, "heads": 2, "width": 16, "context": 12, "bigrams": 17, "order": 3}
@@ -137,7 +137,7 @@ def test_training_corrects_what_counting_cannot_know(tmp_path):
 
     output, scratch = (tmp_path / part for part in ("output", "scratch"))
     output.mkdir(), scratch.mkdir()
-    plan = training.Plan(steps=150, warmup=10, embedding_rate=0.05)
+    plan = derived.Settled(steps=150, warmup=10, embedding_rate=0.05)
     held_out = [np.array(row) for row in rows[5000:]]
     before = training.loss_over(model, held_out)
     loop.run(model, Batches(), None, plan, 1, 1, output, scratch)

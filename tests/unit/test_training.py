@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pileline import documents, manifest, models, training
 from pileline import shards as shards_room
 from pileline import tokenizer as tokenizer_room
-from pileline.training import checkpoint, loop, optimizers, schedules
+from pileline.training import checkpoint, derived, loop, optimizers, schedules
 from pileline.training.outcome import Outcome
 
 V, END = 40, 0
@@ -69,7 +69,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 9])  # 5 is the border of an epoch
 def test_a_run_that_stops_anywhere_ends_with_the_same_bits(tmp_path, stop):
-    plan = training.Plan(steps=12, warmup=2, accumulate=2)
+    plan = derived.Settled(steps=12, warmup=2, accumulate=2)
     straight, expected = trained(folders(tmp_path, "straight"), plan, validation=Memory(seed=4))
 
     class Stopping(Memory):
@@ -95,7 +95,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tests.unit.test_training import Memory, trained
-from pileline import training
+from pileline.training import derived
 kill = int(sys.argv[3])
 
 class Killing(Memory):
@@ -105,7 +105,7 @@ class Killing(Memory):
         return super().batch_at(step)
 
 folder = [Path(sys.argv[2]) / part for part in ("output", "scratch")]
-model, _ = trained(folder, training.Plan(steps=8, warmup=2), Killing())
+model, _ = trained(folder, derived.Settled(steps=8, warmup=2), Killing())
 model.save(folder[0])
 """
 
@@ -132,8 +132,8 @@ def test_kill_9_then_again_gives_the_same_files(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_not_continued(tmp_path, capsys):
     folder = folders(tmp_path)
-    trained(folder, training.Plan(steps=3))
-    for plan, seed in ((training.Plan(steps=4), 1), (training.Plan(steps=3), 2)):
+    trained(folder, derived.Settled(steps=3))
+    for plan, seed in ((derived.Settled(steps=4), 1), (derived.Settled(steps=3), 2)):
         model, _ = trained(folder, plan, seed=seed)
         assert "starting anew" in capsys.readouterr().out
         fresh, _ = trained(folders(tmp_path, f"fresh-{plan.steps}-{seed}"), plan, seed=seed)
@@ -142,8 +142,8 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path, capsys):
 
 def test_an_ended_run_takes_no_further_step(tmp_path):
     folder = folders(tmp_path)
-    first, outcome = trained(folder, training.Plan(steps=3))
-    again, repeated = trained(folder, training.Plan(steps=3))
+    first, outcome = trained(folder, derived.Settled(steps=3))
+    again, repeated = trained(folder, derived.Settled(steps=3))
     assert same(weights(first), weights(again))
     assert outcome == repeated
 
@@ -188,14 +188,14 @@ def test_code_identity_ignores_comments_and_sees_changes(tmp_path, monkeypatch):
 
 
 def test_one_batch_is_learned_by_heart(tmp_path):
-    plan = training.Plan(steps=150, warmup=5, matrix_rate=0.03, embedding_rate=0.03, precision="float32")
+    plan = derived.Settled(steps=150, warmup=5, matrix_rate=0.03, embedding_rate=0.03, precision="float32")
     _, outcome = trained(folders(tmp_path), plan, Memory(batch=2, epoch_steps=1))
     assert outcome.curve[0]["loss"] == pytest.approx(math.log(V), abs=1e-5)
     assert outcome.final_training_loss < 0.2
 
 
 def test_accumulated_parts_make_the_same_step(tmp_path):
-    plans = [training.Plan(steps=1, warmup=0, accumulate=k, precision="float32") for k in (1, 2, 4)]
+    plans = [derived.Settled(steps=1, warmup=0, accumulate=k, precision="float32") for k in (1, 2, 4)]
     results = [trained(folders(tmp_path, str(k)), plan)[1].curve[0] for k, plan in enumerate(plans)]
     for result in results[1:]:
         assert result["loss"] == pytest.approx(results[0]["loss"], rel=1e-5)
@@ -204,7 +204,7 @@ def test_accumulated_parts_make_the_same_step(tmp_path):
 
 def test_every_parameter_is_trained(tmp_path):
     before = weights(models.build(SMALL, V, END, 1))
-    after = weights(trained(folders(tmp_path), training.Plan(steps=4, warmup=0))[0])
+    after = weights(trained(folders(tmp_path), derived.Settled(steps=4, warmup=0))[0])
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
 
@@ -219,13 +219,13 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_change(tmp_path):
     model = models.build(SMALL, V, END, 1)
     output, scratch = folders(tmp_path)
     with pytest.raises(training.TrainingError, match=r"step 3: the loss is nan.*lower matrix_rate.*precision: float32"):
-        loop.run(model, Poisoned(), None, training.Plan(steps=5), 1, 1, output, scratch)
+        loop.run(model, Poisoned(), None, derived.Settled(steps=5), 1, 1, output, scratch)
 
 
 def test_precision_is_recorded_and_bfloat16_learns_as_well(tmp_path):
     losses = {}
     for precision in ("float32", "bfloat16"):
-        plan = training.Plan(steps=40, warmup=5, precision=precision)
+        plan = derived.Settled(steps=40, warmup=5, precision=precision)
         _, outcome = trained(folders(tmp_path, precision), plan)
         assert outcome.precision == precision
         losses[precision] = outcome.final_training_loss
@@ -237,7 +237,7 @@ def test_precision_is_recorded_and_bfloat16_learns_as_well(tmp_path):
 
 
 def test_warmup_stable_decay():
-    plan = training.Plan(steps=100, warmup=4, decay=0.5)
+    plan = derived.Settled(steps=100, warmup=4, decay=0.5)
     found = [schedules.factor(plan, step) for step in range(100)]
     assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert set(found[4:51]) == {1.0}
@@ -246,7 +246,7 @@ def test_warmup_stable_decay():
 
 @given(st.integers(1, 300), st.integers(0, 50), st.floats(0, 1), st.sampled_from(["wsd", "cosine"]))
 def test_factors_stay_in_bounds(steps, warmup, decay, schedule):
-    plan = training.Plan(steps=steps, warmup=warmup, decay=decay, schedule=schedule)
+    plan = derived.Settled(steps=steps, warmup=warmup, decay=decay, schedule=schedule)
     found = [schedules.factor(plan, step) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in found)
     assert all(a >= b - 1e-12 for a, b in zip(found[warmup:], found[warmup + 1 :], strict=False))
@@ -260,7 +260,7 @@ def test_cosine_ends_at_a_tenth():
 
 def test_muon_has_the_matrices_and_adam_the_rest_at_their_rates():
     network = models.build(SMALL, V, END).network
-    plan = training.Plan(matrix_rate=0.03, embedding_rate=0.1, vector_rate=0.2)
+    plan = derived.Settled(matrix_rate=0.03, embedding_rate=0.1, vector_rate=0.2)
     muon, adam = optimizers.build(network.parameter_groups(), plan)
     assert isinstance(muon, torch.optim.Muon)
     optimizers.set_rates([muon, adam], 0.5)
@@ -279,7 +279,7 @@ def test_muon_has_the_matrices_and_adam_the_rest_at_their_rates():
     [
         ({"learning_rate": 1}, "no setting learning_rate; it has: accumulate, batch_tokens"),
         ({"steps": 0}, "steps is 0"),
-        ({"schedule": "linear"}, "none of wsd, cosine"),
+        ({"schedule": "straight"}, "none of constant, linear"),
         ({"decay": 2.0}, "decay is 2.0"),
     ],
 )
@@ -359,7 +359,7 @@ def test_tensorboard_reads_the_events(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = folders(tmp_path)
-    _, outcome = trained(folder, training.Plan(steps=5))
+    _, outcome = trained(folder, derived.Settled(steps=5))
     events = EventAccumulator(str(folder[0] / "events"))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("loss")]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pileline import models
 from pileline.models.device import choose_device, choose_precision
 from pileline.models.interface import ModelError
-from pileline.models.transformer import Transformer, rotate, rotation, windows
+from pileline.models.neural import windows
+from pileline.models.transformer import Transformer, rotate, rotation
 
 V, END = 53, 3
 SMALL = {"kind": "transformer", "layers": 2, "heads": 2, "width": 16, "context": 24, "bigrams": 31}
@@ -187,8 +188,8 @@ def test_score_does_not_depend_on_the_batch(monkeypatch):
     model = built()
     documents = [tokens(n, seed=n) for n in (5, 70, 0, 24, 1, 25, 33)]
     together = model.score(documents)
-    monkeypatch.setattr("pileline.models.transformer.SCORED_AT_ONCE", 1)
-    monkeypatch.setattr("pileline.models.transformer.LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("pileline.models.neural.SCORED_AT_ONCE", 1)
+    monkeypatch.setattr("pileline.models.neural.LOGITS_AT_ONCE", 1)
     for document, found in zip(documents, together, strict=True):
         assert len(found) == len(document)
         np.testing.assert_allclose(model.score([document])[0], found, atol=1e-5)

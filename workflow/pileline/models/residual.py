@@ -26,8 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import Floats, ModelError, Stream, Tokens, read_configuration
+from .neural import LOGITS_AT_ONCE, predicted
 from .ngram import NGram, document_hashes
-from .transformer import LOGITS_AT_ONCE, Decoder, Shape, Transformer, predicted
+from .transformer import Decoder, Shape, Transformer
 
 
 def repeats(tokens: Tensor, end: int, vocabulary: int, levels: int) -> list[Tensor]:
@@ -63,8 +64,8 @@ class Corrected(nn.Module):
         self.weights = nn.Linear(decoder.shape.width + ngram.order, 1 + cache)
         self.ngram = ngram  # not a module: it has no gradient and is saved by itself
 
-    def initialize(self, seed: int) -> None:
-        self.decoder.initialize(seed)
+    def initialize(self, generator: torch.Generator) -> None:
+        self.decoder.initialize(generator)
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
 
@@ -116,24 +117,23 @@ class Residual(Transformer):
 
     kind: ClassVar[str] = "residual"
 
-    def __init__(self, shape: Shape, ngram: NGram, cache: int = 4, share: float = 0.125) -> None:
+    def __init__(self, shape: Shape, ngram: NGram, cache: int = 4, share: float = 0.125, seed: int = 0) -> None:
         if not 0 < share < 1:
             raise ModelError(f"share {share} of the residual model is not between 0 and 1")
         if not 0 <= cache <= shape.context:
             raise ModelError(f"cache {cache} of the residual model is not between 0 and its context {shape.context}")
-        super().__init__(shape, ngram.vocabulary_size, ngram.end)
         self.ngram, self.cache, self.share = ngram, cache, share
-        with torch.random.fork_rng(devices=[]):
-            self.network = Corrected(self.network, ngram, cache)
+        super().__init__(shape, ngram.vocabulary_size, ngram.end, seed)
+
+    def make(self) -> Any:
+        return Corrected(super().make(), self.ngram, self.cache)
 
     @classmethod
     def build(cls, settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> Residual:
         """A new model from a `models` entry; it needs `prepare` before it can say anything."""
         shape = Shape(**{k: settings[k] for k in Transformer.setting_names() & set(settings)})
         own = {key: settings[key] for key in ("cache", "share") if key in settings}
-        model = cls(shape, NGram(settings.get("order", 4), vocabulary_size, end), **own)
-        model.network.initialize(seed)
-        return model
+        return cls(shape, NGram(settings.get("order", 4), vocabulary_size, end), seed=seed, **own)
 
     @classmethod
     def setting_names(cls) -> set[str]:

@@ -14,30 +14,25 @@ What differs from the original, and why it is here:
   modded-nanogpt and parameter-golf). A look-up costs next to nothing, also on a CPU.
 - The embeddings are added again before every layer, scaled by a learned number that starts at 0 (modded-nanogpt's x0).
 
-Reading order: `Shape` (what is configured), `Decoder` (the network), `Transformer` (the house interface).
+Reading order: `Shape` (what is configured), `Decoder` (the network), `Transformer` (the model of that name).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .device import choose_device
-from .interface import Floats, LanguageModel, ModelError, Tokens, read_configuration, write_configuration
+from .interface import ModelError
+from .neural import Network, Neural
 
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
-LOGITS_AT_ONCE = 1 << 21  # numbers; a larger block of logits would leave the CPU's cache and malloc's heap
 DOCUMENTS = ("joined", "separate")
-SCORED_AT_ONCE = 1 << 13  # tokens a forward pass when scoring
 
 
 @dataclass(frozen=True)
@@ -68,14 +63,6 @@ class Shape:
 def norm(x: Tensor) -> Tensor:
     """RMSNorm over the last axis, without a gain."""
     return F.rms_norm(x, (x.size(-1),))
-
-
-def predicted(targets: Tensor) -> Tensor:
-    """How many targets are tokens and not padding; 1 if none is, so that a loss of nothing is 0."""
-    return (targets >= 0).sum().clamp(min=1)
-
-
-# --------------------------------------------------------------------------------------------- the network
 
 
 def rotation(positions: int, width: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +128,7 @@ class Block(nn.Module):
         return x + self.project(F.relu(self.expand(norm(x))).square())  # type: ignore[no-any-return]
 
 
-class Decoder(nn.Module):
+class Decoder(Network):
     """Token ids [batch, length] to the distribution of each next token."""
 
     cosine: Tensor
@@ -162,9 +149,7 @@ class Decoder(nn.Module):
         self.register_buffer("sine", sine, persistent=False)
 
     @torch.no_grad()
-    def initialize(self, seed: int) -> None:
-        """The one place that draws initial weights: from an own generator, in the order of definition."""
-        generator = torch.Generator().manual_seed(seed)
+    def initialize(self, generator: torch.Generator) -> None:
         for name, parameter in self.named_parameters():
             if name == "again" or "project" in name or name.startswith(("head", "bigram")):
                 parameter.zero_()
@@ -202,22 +187,6 @@ class Decoder(nn.Module):
         outputs = self.head(hidden)
         return (F.linear(outputs, self.embedding.weight) if self.tied else outputs).float()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.logits(self.hidden(tokens))
-
-    def log_likelihood(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Natural-log probability of each target, [tokens, width] and [tokens] to [tokens]; 0 for padding (-100).
-
-        Logits are made a block of rows at a time: they are by far the largest array of a small model.
-        """
-        rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
-        parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
-        return -torch.cat([F.cross_entropy(self.logits(h), t, reduction="none") for h, t in parts])
-
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats a token; both [batch, length]. Targets of -100 are padding and do not count."""
-        return -self.log_likelihood(self.hidden(tokens).flatten(0, 1), targets.flatten()).sum() / predicted(targets)
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What the optimizer treats alike: hidden `matrices`, `embeddings` (and an untied head), `vectors`."""
         groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
@@ -227,145 +196,13 @@ class Decoder(nn.Module):
         return groups
 
 
-# ------------------------------------------------------------------------------------ the house interface
-
-
-class Window(NamedTuple):
-    """A stretch of one document's inputs; predictions from `scored` on count, those before are context."""
-
-    document: int
-    start: int
-    scored: int
-    stop: int
-
-
-def windows(lengths: list[int], context: int) -> Iterator[Window]:
-    """Cut inputs into windows of at most `context`, overlapping by half, so that each is scored once.
-
-    Every prediction but those near a document's start sees at least context / 2 tokens.
-    """
-    for document, length in enumerate(lengths):
-        scored = 0
-        while scored < length:
-            start = 0 if scored == 0 else scored - context // 2
-            stop = min(start + context, length)
-            yield Window(document, start, scored, stop)
-            scored = stop
-
-
-class Transformer(LanguageModel):
+class Transformer(Neural):
     """Settings: the fields of `Shape`; training's are in `pileline.training`."""
 
     kind: ClassVar[str] = "transformer"
-    learns_by: ClassVar[str] = "gradient"
-    has_features: ClassVar[bool] = True
+    shape_class: ClassVar[type] = Shape
 
-    def __init__(self, shape: Shape, vocabulary_size: int, end: int) -> None:
-        self.vocabulary_size, self.end = vocabulary_size, end
-        self.context = shape.context
-        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights when made; `initialize` draws ours
-            self.network: Any = Decoder(shape, vocabulary_size, end)
-        self.shape = replace(shape, tied=self.network.tied)
-
-    @classmethod
-    def build(cls, settings: dict[str, Any], vocabulary_size: int, end: int, seed: int = 0) -> Transformer:
-        """A new model from a `models` entry; keys that are not in `Shape` are training's."""
-        model = cls(Shape(**{k: settings[k] for k in cls.setting_names() & set(settings)}), vocabulary_size, end)
-        model.network.initialize(seed)
-        return model
-
-    @classmethod
-    def setting_names(cls) -> set[str]:
-        """The keys of a `models` entry that describe the network."""
-        return {field.name for field in fields(Shape)}
-
-    def to(self, device: str) -> Self:
-        """Move to a device ("auto", "cpu", "cuda"); returns itself."""
-        self.device = choose_device(device)
-        self.network.to(self.device)
-        return self
-
-    def use_threads(self, threads: int) -> None:
-        super().use_threads(threads)
-        torch.set_num_threads(threads)
-
-    @property
-    def parameters_count(self) -> int:
-        return sum(p.numel() for p in self.network.parameters())
-
-    def describe(self) -> list[tuple[str, tuple[int, ...], int]]:
-        return [(name, tuple(p.shape), p.numel()) for name, p in self.network.named_parameters()]
-
-    @torch.inference_mode()
-    def _run(self, sequences: list[Tokens]) -> Iterator[tuple[list[Window], list[Tensor]]]:
-        """Hidden states [stop - scored, width] of every window of every sequence, in batches of like length."""
-        found = sorted(windows([len(s) for s in sequences], self.shape.context), key=lambda w: w.stop - w.start)
-        while found:
-            longest = found[-1].stop - found[-1].start
-            count = max(SCORED_AT_ONCE // longest, 1)
-            batch, found = found[-count:], found[:-count]
-            rows = np.full((len(batch), longest), self.end, dtype=np.int64)
-            for row, window in zip(rows, batch, strict=True):
-                row[: window.stop - window.start] = sequences[window.document][window.start : window.stop]
-            hidden = self.network.hidden(torch.from_numpy(rows).to(self.device))
-            yield batch, [h[w.scored - w.start : w.stop - w.start] for h, w in zip(hidden, batch, strict=True)]
-
-    @torch.inference_mode()
-    def score(self, documents: list[Tokens]) -> list[Floats]:
-        """See `LanguageModel.score`; documents longer than the context by windows that overlap by half."""
-        inputs = [np.append(self.end, document)[:-1] for document in documents]
-        scores = [np.zeros(len(document)) for document in documents]
-        for batch, states in self._run(inputs):
-            wanted = np.concatenate([documents[w.document][w.scored : w.stop] for w in batch]).astype(np.int64)
-            found = self.network.log_likelihood(torch.cat(states), torch.from_numpy(wanted).to(self.device))
-            parts = np.split(found.double().cpu().numpy(), np.cumsum([len(h) for h in states])[:-1])
-            for window, part in zip(batch, parts, strict=True):
-                scores[window.document][window.scored : window.stop] = part
-        return scores
-
-    @torch.inference_mode()
-    def next_probabilities(self, context: Tokens) -> Floats:
-        """See `LanguageModel.next_probabilities`; sees the last `context` tokens, `end` included."""
-        history = np.append(self.end, np.asarray(context, dtype=np.int64))[-self.shape.context :]
-        states = self.network.hidden(torch.from_numpy(history[None]).to(self.device))[0, -1]
-        chances = torch.softmax(self.network.logits(states).double(), dim=-1).cpu().numpy()
-        return np.asarray(chances)
-
-    @torch.inference_mode()
-    def features(self, documents: list[Tokens]) -> Floats:
-        """Mean over each document's tokens (and its `end`) of the final hidden states, float32 [n, width]."""
-        sums = np.zeros((len(documents), self.shape.width), dtype=np.float64)
-        for batch, states in self._run([np.append(self.end, document) for document in documents]):
-            for window, part in zip(batch, states, strict=True):
-                sums[window.document] += part.double().sum(dim=0).cpu().numpy()
-        counts = np.array([[len(document) + 1] for document in documents])
-        return np.asarray(sums / counts, dtype=np.float32)
-
-    def save(self, folder: str | Path) -> None:
-        """Write `model.safetensors` (float32) and `config.json`."""
-        from safetensors.torch import save
-
-        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        (Path(folder) / "model.safetensors").write_bytes(save(state))  # save_file makes it private to the user
-        write_configuration(Path(folder), self)
-
-    def configuration(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "shape": asdict(self.shape),
-            "vocabulary_size": self.vocabulary_size,
-            "end": self.end,
-        }
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Transformer:
-        """Read what `save` wrote, onto `device`."""
-        saved = read_configuration(Path(folder))
-        model = cls(Shape(**saved["shape"]), saved["vocabulary_size"], saved["end"])
-        model._load_network(Path(folder))
-        return model.to(device)
-
-    def _load_network(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        self.network.load_state_dict(load_file(folder / "model.safetensors"))
+    def make(self) -> Any:
+        network = Decoder(self.shape, self.vocabulary_size, self.end)
+        self.shape = replace(self.shape, tied=network.tied)
+        return network

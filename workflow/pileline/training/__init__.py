@@ -44,11 +44,11 @@ def train(
 
         refuse_unknown(settings, known)
         return counting.run(model, open_shards(shards, "train"), _sample(_validation(shards)), threads, Path(output))
-    from . import loop  # torch takes seconds to import
+    from . import derived, loop  # torch takes seconds to import
 
     plan = Plan.of(settings, known)
     model.to(device)
-    batch = max(plan.batch_tokens // model.context, 1)
+    batch = max(derived.batch_tokens(plan) // model.context, 1)
     whole, validation = open_shards(shards, "train"), _validation(shards)  # all checked before anything is learned
     stepped = model.prepare(whole.tokens)
     part = whole if stepped == whole.n_tokens else _start(whole, stepped)
@@ -56,8 +56,9 @@ def train(
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
         held_out = Loader(validation, batch, model.context, 0)  # the same blocks whatever the seed
+    settled = derived.settle(plan, batch * model.context, loader.epoch_steps)
     data = manifest.canonical_json(manifest.read(shards, "shards").files)
-    outcome = loop.run(model, loader, held_out, plan, seed, threads, Path(output), Path(scratch), data)
+    outcome = loop.run(model, loader, held_out, settled, seed, threads, Path(output), Path(scratch), data)
     model.complete(whole.tokens)
     outcome.packing = loader.account().to_dict()
     outcome.validation_loss = loss_over(model, _sample(validation))

@@ -28,13 +28,13 @@ from pileline.progress import Progress, readable
 from pileline.shards import PADDING, Batches, prefetch
 
 from . import checkpoint, optimizers, schedules
+from .derived import Settled
 from .log import NAME as LOG_NAME
 from .log import Log, read
 from .outcome import Outcome
-from .settings import Plan, TrainingError
+from .settings import TrainingError
 
 LOGGED = 200  # records of a run's log, about
-VALIDATIONS = 8  # times that the validation loss is measured on the way
 VALIDATION_TOKENS = 8192  # tokens of the validation split that are looked at then
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -43,7 +43,7 @@ Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class Run:
     """One training run. `folders` are where it writes: `output` (events), `scratch` (checkpoint and log)."""
 
-    def __init__(self, model: Any, plan: Plan, seed: int, threads: int, data: str, scratch: Path) -> None:
+    def __init__(self, model: Any, plan: Settled, seed: int, threads: int, data: str, scratch: Path) -> None:
         self.model, self.plan, self.seed, self.threads, self.scratch = model, plan, seed, threads, scratch
         self.precision = choose_precision(plan.precision, model.device)
         prepare(threads)
@@ -140,7 +140,7 @@ def run(
     model: Any,
     batches: Batches,
     validation: Batches | None,
-    plan: Plan,
+    plan: Settled,
     seed: int,
     threads: int,
     output: Path,
@@ -155,7 +155,7 @@ def run(
     """
     run = Run(model, plan, seed, threads, data, scratch)
     log = Log(scratch, output / "events", run.resume())
-    log_every, validate_every = -(-plan.steps // LOGGED), -(-plan.steps // VALIDATIONS)
+    log_every, validate_every = -(-plan.steps // LOGGED), -(-plan.steps // max(plan.validations, 1))
     saved, begun, first, seen = time.monotonic(), time.monotonic(), run.step, run.seen
     coming = prefetch(batches, range(first, plan.steps), plan.prefetch)
     with closing(coming), Progress("training", total=plan.steps - first, unit="steps") as progress:

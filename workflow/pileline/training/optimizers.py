@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .settings import Plan
+from .derived import Settled
 
 MOMENTUM = 0.95
 BETAS = (0.9, 0.95)
 
 
-def build(groups: dict[str, list[nn.Parameter]], plan: Plan) -> list[torch.optim.Optimizer]:
+def build(groups: dict[str, list[nn.Parameter]], plan: Settled) -> list[torch.optim.Optimizer]:
     """The optimizers for `groups` "matrices", "embeddings" and "vectors"; each group's full rate is its `base`."""
     rates = {"embeddings": plan.embedding_rate, "vectors": plan.vector_rate}
     rest = [
@@ -39,7 +39,7 @@ def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
             group["lr"] = factor * group["base"]
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: Settled) -> dict[str, Any]:
     """The optimizer in a few words and numbers, for the metrics."""
     return {
         "name": "Muon on matrices, AdamW on embeddings and vectors",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from .settings import Plan
+from .derived import Settled
 
 COSINE_FLOOR = 0.1  # cosine ends at a tenth of the rate (Hoffmann et al. 2022)
 
 
-def factor(plan: Plan, step: int) -> float:
+def factor(plan: Settled, step: int) -> float:
     """Factor in (0, 1] on the rates at `step` of 0 .. steps - 1. Pure: resuming needs nothing but the step."""
     if step < plan.warmup:
         return (step + 1) / (plan.warmup + 1)
