@@ -9,10 +9,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from pileline.workflow import NOTEBOOKS
+from pileline.workflow import NOTEBOOKS, TRAIN_NOTEBOOKS
 
 ROOT = Path(__file__).parents[2]
-PATHS = [ROOT / path for path in NOTEBOOKS.values()]
+PATHS = sorted(ROOT / path for path in (*NOTEBOOKS.values(), *TRAIN_NOTEBOOKS.values()))
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 
 
@@ -21,9 +21,11 @@ def cells(path: Path, kind: str | None = None) -> list[Any]:
     return [cell for cell in found if kind in (None, cell.cell_type)]
 
 
-def test_the_ten_stages_are_there_and_no_other_notebook() -> None:
-    assert sorted(path.name for path in (ROOT / "notebooks").iterdir()) == sorted(path.name for path in PATHS)
-    assert [path.name[:2] for path in PATHS] == [f"{number:02d}" for number in range(1, 11)]
+def test_the_stages_are_there_in_order_and_no_other_notebook() -> None:
+    assert sorted(path.name for path in (ROOT / "notebooks").iterdir()) == [path.name for path in PATHS]
+    numbers = [Path(path).name[:2] for path in NOTEBOOKS.values()]
+    assert numbers == [f"{number:02d}" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert {Path(path).name[:2] for path in TRAIN_NOTEBOOKS.values()} == {Path(NOTEBOOKS["train"]).name[:2]}
 
 
 @every_notebook

@@ -45,4 +45,4 @@ def test_every_kind_of_model_in_the_schema_is_registered() -> None:
 
 def test_every_kind_of_model_lives_where_the_fingerprint_looks_for_it() -> None:
     for kind, place in models.REGISTRY.items():
-        assert place.startswith(f"pileline.models.{kind}:")
+        assert place.startswith(f"pileline.models.{kind.replace('-', '_')}:")

@@ -38,6 +38,8 @@ NOTEBOOKS = {
     "task": "notebooks/09_task.ipynb",
     "report": "notebooks/10_report.ipynb",
 }
+# The kinds of model that a notebook of their own trains.
+TRAIN_NOTEBOOKS = {"mlp": "notebooks/07_train_mlp.ipynb"}
 
 
 def prefer_this_python() -> None:
@@ -75,8 +77,7 @@ def load(raw: dict[str, Any], files: list[str]) -> Config:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError([f"{file}: not YAML, {' '.join(str(error).split())}"]) from None
     config = check(raw)
-    problems = [problem for stage in NOTEBOOKS for problem in _notebook_problems(config, stage)]
-    problems += _own_filter_problems(config)
+    problems = [*_notebook_problems(config), *_own_filter_problems(config)]
     if problems:
         raise ConfigError(problems)
     return config
@@ -102,28 +103,32 @@ def _own_filter_problems(config: Config) -> Iterator[str]:
                 yield f"recipes.{name}: '{module}' has no '{function}'{suggestion(function, sorted(known))}"
 
 
-def _notebook_problems(config: Config, stage: str) -> Iterator[str]:
-    """Compare a stage's settings, as the first experiment has them, with its notebook's parameters."""
-    experiment = config.experiments[0]
-    corpus = config.settings["corpora"][experiment.corpus]
-    model = next((experiment.model for experiment in config.experiments if experiment.model), None)
-    task = next((experiment.task for experiment in config.experiments if experiment.task), None)
-    source = next(iter(corpus["mix"]))
-    names = {
-        "source": source,
-        "part": parts.names(config.parts(source))[0],
-        "recipe": corpus["recipe"],
-        "corpus": experiment.corpus,
-        "tokenizer": experiment.tokenizer,
-        "model": model,
-        "task": task,
-    }
-    wanted = WILDCARDS[stage]
-    if any(names[name] is None for name in wanted):
-        return  # a stage that no experiment needs
-    given = set(config.slice(stage, **{name: str(names[name]) for name in wanted}))
-    notebook = notebooks.read(NOTEBOOKS[stage])
-    yield from notebooks.parameter_problems(notebook, given | (INJECTED & set(notebook.parameters)))
+def _notebook(config: Config, stage: str, model: str | None = None) -> str:
+    """The notebook of a stage; that of training goes by the model's kind."""
+    kind = config.part("models", model)["kind"] if stage == "train" and model else None
+    return TRAIN_NOTEBOOKS.get(str(kind), NOTEBOOKS[stage])
+
+
+def _notebook_problems(config: Config) -> Iterator[str]:
+    """Compare each notebook's parameters with its stage's settings, as the first experiment that needs it has them."""
+    compared: set[str] = set()
+    for experiment in config.experiments:
+        corpus = config.settings["corpora"][experiment.corpus]
+        source = next(iter(corpus["mix"]))
+        names = {
+            "source": source,
+            "part": parts.names(config.parts(source))[0],
+            "recipe": corpus["recipe"],
+            **vars(experiment),
+        }
+        for stage, wanted in WILDCARDS.items():
+            path = _notebook(config, stage, experiment.model)
+            if path in compared or any(names[name] is None for name in wanted):
+                continue
+            compared.add(path)
+            given = set(config.slice(stage, **{name: str(names[name]) for name in wanted}))
+            notebook = notebooks.read(path)
+            yield from notebooks.parameter_problems(notebook, given | (INJECTED & set(notebook.parameters)))
 
 
 WILDCARDS = {
@@ -155,6 +160,25 @@ class Workflow:
         """The fingerprints of the stage's notebook and of all it imports, one string a file or package."""
         return fingerprint.notebook_code(NOTEBOOKS[stage])
 
+    def train_notebook(self, wildcards: Any) -> str:
+        """The notebook that trains a model."""
+        return _notebook(self.config, "train", wildcards.model)
+
+    def train_code(self) -> list[Callable[[Any], str]]:
+        """The same fingerprints for training, whose notebook differs among models: a function for each entry of any.
+
+        It gives the entry, or the first of the model's own where its notebook does not depend on the entry: Snakemake
+        compares sets, so a repeat says nothing.
+        """
+        paths = {_notebook(self.config, "train", model) for model in self.config.settings["models"]}
+        codes = {path: fingerprint.notebook_code(path) for path in sorted(paths)}
+
+        def own(entry: str, wildcards: Any) -> str:
+            mine = codes[self.train_notebook(wildcards)]
+            return entry if entry in mine else mine[0]
+
+        return [partial(own, entry) for entry in sorted(set().union(*codes.values()))]
+
     def templates(self) -> list[str]:
         """The fingerprint of each template of the report."""
         return fingerprint.files(fingerprint.LIBRARY.parent / "templates")
@@ -162,12 +186,22 @@ class Workflow:
     def model_code(self, wildcards: Any) -> str:
         """The fingerprint of the model's own module, which the notebook finds by the name of its kind."""
         kind = self.config.part("models", wildcards.model)["kind"]
-        return fingerprint.module_code(f"pileline.models.{kind}")
+        return fingerprint.module_code(f"pileline.models.{kind.replace('-', '_')}")
 
     def model_threads(self, wildcards: Any) -> int:
         """The threads that a model trains with: part of its configuration, since they round sums differently."""
         threads: int = self.config.part("models", wildcards.model)["threads"]
         return threads
+
+    def train_threads(self, wildcards: Any) -> int:
+        """The cores that training a model takes: its threads, in each of its processes."""
+        processes: int = self.config.part("models", wildcards.model).get("processes", 1)
+        return processes * self.model_threads(wildcards)
+
+    def train_gpus(self, wildcards: Any) -> int:
+        """The GPUs that training a model takes, where there are any: one a process."""
+        model = self.config.part("models", wildcards.model)
+        return 0 if model["device"] == "cpu" else int(model.get("processes", 1))
 
     def deduplication_memory(self, wildcards: Any) -> int:
         """MB that deduplicating a corpus needs: some 250 bytes a document, as measured, and room for long texts.

@@ -1,10 +1,10 @@
 # Models: trained on shards, scored on the common holdout, used for a task.
 
 
-# Train a model; its kind is found by name, so the code of that kind alone is part of the fingerprint.
+# Train a model; its kind is found by name, so the notebook and code of that kind alone are part of the fingerprint.
 rule train_model:
     input:
-        notebook=ancient("notebooks/07_train.ipynb"),
+        notebook=ancient(line.train_notebook),
         manifests=[
             "results/shards/{corpus}/{tokenizer}/manifest.json",
             "results/tokenizers/{corpus}/{tokenizer}/manifest.json",
@@ -17,13 +17,13 @@ rule train_model:
         notebook="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.ipynb",
     conda:
         "../../envs/pileline.yaml"
-    threads: line.model_threads
+    threads: line.train_threads
     resources:
         mem_mb=4000,
         runtime=1440,
-        gpu=1,
+        gpu=line.train_gpus,
     params:
-        *line.code("train"),
+        *line.train_code(),
         model_code=line.model_code,
         settings=line.settings("train"),
     shell:
