@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models
-from pileline.models.interface import ModelError, sharpen
+from pileline.models.interface import ModelError
 from pileline.models.ngram import FALLBACK_DISCOUNTS, NGram, estimate_discounts, unique_documents
 
 V, END = 7, 0
@@ -163,14 +163,6 @@ def test_generates_only_what_it_saw_and_stops_at_the_end():
     assert model.generate(np.array([1]), 10, temperature=0.0).tolist() == [2, 3]
     first, second = (model.generate(np.array([], dtype=np.int64), 30, seed=s) for s in (1, 1))
     assert first.tolist() == second.tolist()
-
-
-def test_top_k_and_temperature():
-    chances = np.array([0.1, 0.4, 0.1, 0.4])
-    assert sharpen(chances, 1.0, 2).tolist() == pytest.approx([0, 0.5, 0, 0.5])
-    assert sharpen(chances, 1.0, 3).tolist() == pytest.approx([1 / 9, 4 / 9, 0, 4 / 9])
-    assert sharpen(chances, 0.5, 0) == pytest.approx(np.array([1, 16, 1, 16]) / 34)
-    assert sharpen(chances, 0.0, 0).tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from .sampling import Sampling
 
 CONFIGURATION = "config.json"
 Tokens = npt.NDArray[Any]  # one document's token ids: whole numbers, one axis
@@ -92,21 +96,40 @@ class LanguageModel(ABC):
     def next_probabilities(self, context: Tokens) -> Floats:
         """Distribution of the token after `end` and `context`: float64 [V], summing to one."""
 
-    def generate(self, prompt: Tokens, n: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0) -> Tokens:
-        """Sample up to `n` tokens that follow `prompt`; returns the new ones (int64), and stops before `end`.
+    def predictions(self, prompt: Tokens) -> Generator[Floats, int, None]:
+        """Distributions of the next token, each as of `next_probabilities`: after `prompt`, then after each token sent.
 
-        `temperature` t sharpens p to p^(1/t) (0 takes the likeliest token), `top_k` keeps the k likeliest tokens
-        (0 keeps all; Fan et al. 2018).
+        Models that can go on from what they computed before override this.
         """
+        tokens = [int(token) for token in prompt]
+        while True:
+            tokens.append((yield self.next_probabilities(np.array(tokens, dtype=np.int64))))
+
+    def write(self, prompt: Tokens, n: int, sampling: Sampling, seed: int = 0) -> Iterator[int]:
+        """Up to `n` tokens that follow `prompt`, one by one as they are drawn; stops before `end`."""
         generator = np.random.default_rng(seed)
         tokens = [int(token) for token in prompt]
-        for _ in range(n):
-            chances = sharpen(self.next_probabilities(np.array(tokens, dtype=np.int64)), temperature, top_k)
-            token = int(np.searchsorted(np.cumsum(chances), generator.random(), side="right"))
-            if min(token, len(chances) - 1) == self.end:
-                break
-            tokens.append(min(token, len(chances) - 1))
-        return np.array(tokens[len(prompt) :], dtype=np.int64)
+        predictions = self.predictions(prompt)
+        with closing(predictions):
+            chances = next(predictions)
+            for place in range(n):
+                token = sampling.draw(chances, generator, tokens)
+                if token == self.end:
+                    return
+                yield token
+                tokens.append(token)
+                if place + 1 < n:
+                    chances = predictions.send(token)
+
+    def generate(
+        self, prompt: Tokens, n: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0, **sampling: float
+    ) -> Tokens:
+        """Sample up to `n` tokens that follow `prompt`; returns the new ones (int64), and stops before `end`.
+
+        `temperature`, `top_k` and the other settings of `Sampling` say how; `SamplingError` for those out of range.
+        """
+        settings = Sampling(temperature, top_k, **sampling)
+        return np.array(list(self.write(prompt, n, settings, seed)), dtype=np.int64)
 
     def features(self, documents: list[Tokens]) -> Floats:
         """A vector for each document, float32 [documents, d], for models with `has_features`."""
@@ -124,21 +147,6 @@ class LanguageModel(ABC):
     @abstractmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> LanguageModel:
         """Read a model that `save` wrote."""
-
-
-def sharpen(chances: Floats, temperature: float, top_k: int) -> Floats:
-    """The distribution to sample from: p^(1/temperature) over the `top_k` likeliest tokens, renormalized."""
-    if temperature < 0 or top_k < 0:
-        raise ModelError(f"temperature {temperature} and top_k {top_k} must not be negative")
-    if temperature == 0:
-        return np.asarray(np.eye(1, len(chances), int(np.argmax(chances)))[0])
-    with np.errstate(divide="ignore"):
-        logarithms = np.log(chances) / temperature
-    if 0 < top_k < len(chances):
-        order = np.argsort(-logarithms, kind="stable")  # stable: exactly top_k tokens stay, the same on every machine
-        logarithms[order[top_k:]] = -np.inf
-    weights = np.exp(logarithms - logarithms.max())
-    return np.asarray(weights / weights.sum())
 
 
 def write_configuration(folder: Path, model: LanguageModel) -> None:

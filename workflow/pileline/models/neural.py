@@ -10,7 +10,7 @@ overlap by half. One that carries a state from block to block overrides `score`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -25,6 +25,8 @@ from .interface import Floats, LanguageModel, Tokens, read_configuration, write_
 
 LOGITS_AT_ONCE = 1 << 21  # numbers; a larger block of logits would leave the CPU's cache and malloc's heap
 SCORED_AT_ONCE = 1 << 13  # tokens a forward pass when scoring
+
+State = dict[str, Tensor]  # what a network keeps of the tokens before, by name
 
 
 def predicted(targets: Tensor) -> Tensor:
@@ -44,6 +46,18 @@ class Network(nn.Module):
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocabulary] in float32 from hidden states [..., width]."""
+
+    def extend(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Hidden states of the `tokens` [batch, length] that follow those in `state`, and the state after them.
+
+        `hidden` in parts, for generation: the state holds what earlier tokens leave behind, None is before the first.
+        The given state stays as it was. This one holds the tokens and computes them again; a network that can keep
+        more, as keys and values, or an LSTM's cells, overrides it.
+        """
+        length = tokens.size(1)
+        if state is not None:
+            tokens = torch.cat((state["tokens"], tokens), dim=1)
+        return self.hidden(tokens)[:, -length:], {"tokens": tokens}
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the initial weights from `generator` alone; by default they stay as torch's layers drew them.
@@ -99,6 +113,15 @@ def windows(lengths: list[int], context: int) -> Iterator[Window]:
             stop = min(start + context, length)
             yield Window(document, start, scored, stop)
             scored = stop
+
+
+def window_start(length: int, context: int) -> int:
+    """Where the window starts in which `windows` scores the prediction after the last of `length` inputs."""
+    beyond = length - 1 - context
+    if beyond < 0:
+        return 0
+    overlap = context // 2
+    return context - overlap + beyond // (context - overlap) * (context - overlap)
 
 
 class Neural(LanguageModel):
@@ -183,14 +206,41 @@ class Neural(LanguageModel):
                 scores[window.document][window.scored : window.stop] = part
         return scores
 
+    def window_start(self, length: int) -> int:
+        """The first of `length` tokens (`end` included) that the prediction after them sees, when scored and written.
+
+        A model whose state reaches back to the document's start overrides this: 0.
+        """
+        return window_start(length, self.context)
+
     @torch.inference_mode()
     def next_probabilities(self, context: Tokens) -> Floats:
-        """See `LanguageModel.next_probabilities`; sees the last `context` tokens, `end` included."""
+        """See `LanguageModel.next_probabilities`; sees what `score` sees, half a context of tokens at least."""
         self.network.eval()
-        history = np.append(self.end, np.asarray(context, dtype=np.int64))[-self.context :]
-        states = self.network.hidden(torch.from_numpy(history[None]).to(self.device))[0, -1]
-        chances = torch.softmax(self.network.logits(states).double(), dim=-1).cpu().numpy()
-        return np.asarray(chances)
+        history = np.append(self.end, np.asarray(context, dtype=np.int64))
+        return self._chances(self.network.hidden(self._row(history[self.window_start(len(history)) :])))
+
+    @torch.inference_mode()
+    def predictions(self, prompt: Tokens) -> Generator[Floats, int, None]:
+        """See `LanguageModel.predictions`; goes on from the network's state, and anew where a window starts."""
+        self.network.eval()
+        tokens = [self.end, *(int(token) for token in prompt)]
+        start, state, new = -1, None, tokens
+        while True:
+            if self.window_start(len(tokens)) != start:
+                start = self.window_start(len(tokens))
+                state, new = None, tokens[start:]
+            hidden, state = self.network.extend(self._row(new), state)
+            new = [(yield self._chances(hidden))]
+            tokens += new
+
+    def _row(self, tokens: Any) -> Tensor:
+        return torch.as_tensor(tokens, dtype=torch.int64, device=self.device)[None]
+
+    def _chances(self, hidden: Tensor) -> Floats:
+        """Distribution, float64 [V], of the token after the last of the hidden states [1, length, width]."""
+        logits = self.network.logits(hidden[0, -1])
+        return np.asarray(torch.softmax(logits.double(), dim=-1).cpu().numpy())
 
     @torch.inference_mode()
     def features(self, documents: list[Tokens]) -> Floats:

@@ -17,6 +17,7 @@ Wolpert 1992: combine models by what they say of data they did not learn from).
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .interface import Floats, ModelError, Stream, Tokens, read_configuration
+from .interface import Floats, LanguageModel, ModelError, Stream, Tokens, read_configuration
 from .neural import LOGITS_AT_ONCE, predicted
 from .ngram import NGram, document_hashes
 from .transformer import Decoder, Shape, Transformer
@@ -180,6 +181,10 @@ class Residual(Transformer):
         row = torch.from_numpy(history[None]).to(self.device)
         logits = self.network.logits(self.network.hidden(row)[:, -1:], row)
         return np.asarray(torch.softmax(logits[0, 0].double(), dim=-1).cpu().numpy())
+
+    def predictions(self, prompt: Tokens) -> Generator[Floats, int, None]:
+        """See `LanguageModel.predictions`; counts and computes the whole context again for each token."""
+        return LanguageModel.predictions(self, prompt)
 
     # ----------------------------------------------------------------------------------------------- files
 

@@ -1,0 +1,86 @@
+"""Sampling: which token to write next, given each token's probability.
+
+What a model says of the next token is one thing, what is drawn another: p is bent and cut first, in this order:
+
+    repetition_penalty r  p^r for tokens that stand in the text already (after Keskar et al. 2019)
+    temperature t         p^(1/t): below 1 sharpens, above 1 flattens, 0 takes the likeliest token
+    top_k k               the k likeliest tokens stay (Fan et al. 2018)
+    top_p s               the fewest likeliest tokens stay whose p sums to s or more (Holtzman et al. 2020)
+    min_p m               tokens stay that are at least m times as likely as the likeliest (Nguyen et al. 2024)
+
+All of it works on probabilities, so it means the same for every kind of model. (Keskar et al. divide or multiply a
+network's logits by r, which depends on a constant that softmax does not see; ln p has no such freedom.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[Any]
+
+
+class SamplingError(ValueError):
+    """A setting of sampling is outside its range."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn; the defaults draw from the model's own distribution. See the module's text."""
+
+    temperature: float = 1.0
+    top_k: int = 0  # 0 keeps all tokens
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "temperature": (self.temperature >= 0, "must not be negative"),
+            "top_k": (self.top_k >= 0, "must not be negative"),
+            "top_p": (0 < self.top_p <= 1, "must be above 0 and at most 1"),
+            "min_p": (0 <= self.min_p <= 1, "must be between 0 and 1"),
+            "repetition_penalty": (self.repetition_penalty > 0, "must be above 0; 1 is no penalty"),
+        }
+        for name, (fits, rule) in ranges.items():
+            if not fits:
+                raise SamplingError(f"{name} is {getattr(self, name)}, {rule}")
+
+    def bend(self, chances: Floats, seen: Iterable[int] = ()) -> Floats:
+        """The distribution to draw from, float64 [V], of the model's own [V]; `seen` are the tokens of the text."""
+        with np.errstate(divide="ignore"):
+            logarithms = np.log(chances)
+        if self.repetition_penalty != 1:
+            places = np.unique(np.fromiter(seen, dtype=np.int64))
+            logarithms[places] *= self.repetition_penalty
+        if self.temperature == 0:
+            return np.asarray(np.eye(1, len(logarithms), int(np.argmax(logarithms)))[0])
+        logarithms = logarithms / self.temperature
+        if self.top_k or self.top_p < 1:
+            logarithms = self._cut(logarithms)
+        weights = np.exp(logarithms - logarithms.max())
+        if self.min_p:
+            weights[weights < self.min_p] = 0.0  # the likeliest has weight 1
+        return np.asarray(weights / weights.sum())
+
+    def _cut(self, logarithms: Floats) -> Floats:
+        """Minus infinity for all but the likeliest tokens, as many as `top_k` and `top_p` leave; at least one."""
+        order = np.argsort(-logarithms, kind="stable")  # stable: of equals the first stay, the same on every machine
+        kept = order[: self.top_k or None]
+        if self.top_p < 1:
+            weights = np.exp(logarithms[kept] - logarithms[kept[0]])
+            before = np.cumsum(weights) - weights  # the mass of those that are likelier
+            kept = kept[before < self.top_p * weights.sum()]
+        cut = np.full_like(logarithms, -np.inf)
+        cut[kept] = logarithms[kept]
+        return cut
+
+    def draw(self, chances: Floats, generator: np.random.Generator, seen: Iterable[int] = ()) -> int:
+        """One token, drawn with one number of `generator`."""
+        cumulated = np.cumsum(self.bend(chances, seen))
+        token = int(np.searchsorted(cumulated, generator.random() * cumulated[-1], side="right"))
+        return min(token, len(chances) - 1)
