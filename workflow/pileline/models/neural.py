@@ -47,15 +47,15 @@ class Network(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocabulary] in float32 from hidden states [..., width]."""
 
-    def extend(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def extend(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Hidden states of the `tokens` [batch, length] that follow those in `state`, and the state after them.
 
-        `hidden` in parts, for generation: the state holds what earlier tokens leave behind, None is before the first.
+        `hidden` in parts, for generation: the state holds what earlier tokens leave behind; {} is that of none.
         The given state stays as it was. This one holds the tokens and computes them again; a network that can keep
         more, as keys and values, or an LSTM's cells, overrides it.
         """
         length = tokens.size(1)
-        if state is not None:
+        if state:
             tokens = torch.cat((state["tokens"], tokens), dim=1)
         return self.hidden(tokens)[:, -length:], {"tokens": tokens}
 
@@ -225,11 +225,11 @@ class Neural(LanguageModel):
         """See `LanguageModel.predictions`; goes on from the network's state, and anew where a window starts."""
         self.network.eval()
         tokens = [self.end, *(int(token) for token in prompt)]
-        start, state, new = -1, None, tokens
+        start, new, state = -1, tokens, State()
         while True:
             if self.window_start(len(tokens)) != start:
                 start = self.window_start(len(tokens))
-                state, new = None, tokens[start:]
+                state, new = {}, tokens[start:]
             hidden, state = self.network.extend(self._row(new), state)
             new = [(yield self._chances(hidden))]
             tokens += new
