@@ -113,7 +113,7 @@ def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str,
         ),
         (["recipes", "mine"], [{"short": [200]}], "recipes.mine.0.short: should have its settings by name"),
         (["recipes", "mine"], [{}], "recipes.mine.0: needs at least one entry"),
-        (["models", "ngram", "kind"], ["x"], "models.ngram.kind: should be text, found ['x']"),
+        (["models", "ngram", "kind"], [["x"]], "models.ngram.kind: should be text, found [['x']]"),
         (["deduplications", "exact", "kind"], {}, "deduplications.exact.kind: should be text, found {}"),
         (["tokenizers", "bpe2k", "kind"], None, "tokenizers.bpe2k.kind: should be text, found nothing"),
         (

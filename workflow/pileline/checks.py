@@ -20,6 +20,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from pileline import sweeps
 from pileline.wording import schema_message, shown, suggestion
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
@@ -34,6 +35,7 @@ ORIGINS: dict[str, tuple[str, ...]] = {
     "debian": (),
 }
 ORIGIN_SETTINGS = ("file", "sha256", "mirrors")
+BUDGETS = ("steps", "tokens", "epochs", "minutes")  # how long a model is trained, in one of these
 LARGEST = 2**63 - 1  # integer, as NumPy and PyTorch hold one
 Settings = dict[str, Any]
 
@@ -118,7 +120,9 @@ def checked(raw: Settings) -> tuple[Settings, list[Experiment]]:
     broken: set[str] = set()
     value = _plain(raw, "", problems)
     _take_out(value)
-    problems += _expand_candidates(value.get("tokenizers"))
+    kinds = schema()["$defs"]
+    problems += sweeps.expand("tokenizers", value.get("tokenizers"), kinds["tokenizers"], ("kind", "vocabulary"))
+    problems += sweeps.expand("models", value.get("models"), kinds["models"])
     problems += _schema_problems(value, schema(), "", broken)
     # What follows assumes the outer shape, so it looks only at the sections that have it.
     sound = {name: value[name] for name in schema()["properties"] if name in value and name not in broken}
@@ -148,40 +152,6 @@ def _take_out(value: Settings) -> None:
         if isinstance(section, dict):
             for name in [name for name, part in section.items() if part is None]:
                 del section[name]
-
-
-def _expand_candidates(tokenizers: Any) -> list[str]:
-    """Replace a tokenizer whose `kind` or `vocabulary` is a list by one for each combination, named for what differs.
-
-    So {bpe: {kind: bpe, vocabulary: [2048, 8192]}} gives bpe-2048 and bpe-8192. A setting that only some of the listed
-    kinds have goes to those. Returns what is wrong: names that are taken.
-    """
-    if not isinstance(tokenizers, dict):
-        return []
-    problems, expanded, defined = [], {}, schema()["$defs"]["tokenizers"]
-    for name, part in tokenizers.items():
-        lists = {key: part[key] for key in ("kind", "vocabulary") if isinstance(part, dict) and _is_list(part.get(key))}
-        if not lists:
-            expanded[name] = part
-            continue
-        known = {kind: set(defined[kind]["properties"]) for kind in lists.get("kind", []) if kind in defined}
-        for values in product(*lists.values()):
-            candidate = {"kind": None} | part | dict(zip(lists, values, strict=True))
-            if candidate["kind"] in known:
-                others = set().union(*known.values()) - known[candidate["kind"]]
-                candidate = {key: value for key, value in candidate.items() if key not in others}
-            full = "-".join([name, *(str(candidate[key]) for key in lists if key in candidate)])
-            if full in tokenizers or expanded.get(full, candidate) != candidate:
-                problems.append(f"tokenizers.{name}: its lists give '{full}', which there is already; rename one")
-            expanded[full] = candidate
-    tokenizers.clear()
-    tokenizers.update(expanded)
-    return problems
-
-
-def _is_list(value: Any) -> bool:
-    """Whether a setting is a list of plain values; the schema tells what is wrong with another list."""
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str | int | float) for item in value)
 
 
 def _plain(value: Any, where: str, problems: list[str], around: tuple[int, ...] = ()) -> Any:
@@ -231,9 +201,10 @@ def _kind_problems(sound: Settings) -> Iterator[str]:
         yield from _one_kind(corpus["mixing"], "kind", f"corpora.{name}.mixing", "mixing")
     for section in ("deduplications", "tokenizers", "models"):
         for name, part in sound.get(section, {}).items():
-            yield from _one_kind(part, "kind", f"{section}.{name}", section) or _width_problems(
-                part, f"{section}.{name}"
-            )
+            yield from _one_kind(part, "kind", f"{section}.{name}", section) or [
+                *_width_problems(part, f"{section}.{name}"),
+                *_budget_problems(part, f"{section}.{name}"),
+            ]
     for name, part in sound.get("deduplications", {}).items():
         yield from _priority_problems(part, sound.get("sources", {}), f"deduplications.{name}")
 
@@ -299,6 +270,14 @@ def _width_problems(part: Settings, where: str) -> list[str]:
         f"{where}.width: should be an even multiple of heads ({part['heads']}), as "
         f"{' or '.join(map(str, near))}, found {width}"
     ]
+
+
+def _budget_problems(part: Settings, where: str) -> list[str]:
+    """A model is trained for so many steps, or tokens, or epochs, or minutes."""
+    given = [name for name in BUDGETS if part.get(name) is not None]
+    if len(given) < 2:
+        return []
+    return [f"{where}: {' and '.join(given)} say in more than one way how long it is trained; keep one of them"]
 
 
 def _filter_problems(sound: Settings) -> Iterator[str]:

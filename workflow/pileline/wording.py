@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +34,7 @@ def schema_message(error: Any, place: str) -> Iterator[str]:
         case "type":
             types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
             wanted = " or ".join(WORDS.get(name, name) for name in types)
-            about = error.schema.get("description", "")
+            about = error.schema.get("description", "") or _number_as_text(error.instance, wanted)
             yield f"{place}: should be {wanted}, found {shown(error.instance)}" + (f" ({about})" if about else "")
         case "enum":
             yield f"{place}: should be one of {error.validator_value}, found {shown(error.instance)}"
@@ -48,6 +49,15 @@ def schema_message(error: Any, place: str) -> Iterator[str]:
         case _:
             about = error.schema.get("description", "")
             yield f"{place}: {error.message}" + (f" ({about})" if about else "")
+
+
+def _number_as_text(value: Any, wanted: str) -> str:
+    """A hint for 1e-4, which YAML takes for text since it has no point."""
+    if "a number" in wanted and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            written = repr(float(value))
+            return f"YAML takes 1e-4 for text: write {written if '.' in written else written.replace('e', '.0e')}"
+    return ""
 
 
 def shown(value: Any) -> str:

@@ -1,0 +1,126 @@
+"""Lists in a model's settings: one model for each combination, which experiments find by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pileline import checks, config, sweeps
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+SMALL = {"kind": "transformer", "layers": 1, "heads": 2, "width": 32, "context": 32}
+
+
+def configuration(models: dict[str, Any], names: Any = "*") -> dict[str, Any]:
+    raw: dict[str, Any] = copy.deepcopy(DEFAULT)
+    raw["models"] = models
+    raw["experiments"] = [{"corpus": "demo", "tokenizer": "bpe2k", "model": names}]
+    return raw
+
+
+def parts(models: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = config.check(configuration(models)).settings["models"]
+    return found
+
+
+def test_a_list_in_a_setting_gives_a_model_for_each_value() -> None:
+    found = parts({"small": SMALL | {"matrix_rate": [0.01, 0.03]}, "ngram": {"kind": "ngram"}})
+    assert list(found) == ["small-matrix_rate-0.01", "small-matrix_rate-0.03", "ngram"]
+    alone = parts({"small": SMALL | {"matrix_rate": 0.03}})["small"]
+    assert found["small-matrix_rate-0.03"] == alone
+
+
+def test_several_lists_multiply_in_the_order_of_the_file() -> None:
+    found = parts({"s": SMALL | {"steps": [10, 20], "schedule": ["cosine", "wsd"]}})
+    assert list(found) == [
+        f"s-steps-{steps}-schedule-{schedule}" for steps in (10, 20) for schedule in ("cosine", "wsd")
+    ]
+    assert {(part["steps"], part["schedule"]) for part in found.values()} == {
+        (steps, schedule) for steps in (10, 20) for schedule in ("cosine", "wsd")
+    }
+
+
+def test_values_are_named_as_yaml_writes_them() -> None:
+    found = parts({"s": SMALL | {"tied": [True, None]}, "t": SMALL | {"rate": [1e-05, 0.5]}})
+    assert list(found) == ["s-tied-true", "s-tied-null", "t-rate-1e-05", "t-rate-0.5"]
+    assert [part["tied"] for part in found.values()][:2] == [True, None]
+
+
+def test_listed_kinds_take_the_settings_that_they_have() -> None:
+    found = parts({"all": {"kind": ["ngram", "transformer"], "order": [2, 3], "width": [32, 64], "heads": 2}})
+    assert list(found) == [
+        "all-kind-ngram-order-2",
+        "all-kind-ngram-order-3",
+        "all-kind-transformer-width-32",
+        "all-kind-transformer-width-64",
+    ]
+    assert "heads" not in found["all-kind-ngram-order-2"]
+
+
+def test_experiments_name_them_one_by_one_and_by_globs() -> None:
+    models = {"small": SMALL | {"matrix_rate": [0.01, 0.02, 0.03]}}
+    for names, expected in (("small-matrix_rate-0.02", ["0.02"]), ("small-*", ["0.01", "0.02", "0.03"])):
+        checked = config.check(configuration(models, names))
+        assert [experiment.model for experiment in checked.experiments] == [
+            f"small-matrix_rate-{value}" for value in expected
+        ]
+        assert [folder for folder in checked.folders() if folder.startswith("models/")] == [
+            f"models/demo/bpe2k/small-matrix_rate-{value}" for value in expected
+        ]
+    with pytest.raises(checks.ConfigError, match="no 'small' in models; known are: small-matrix_rate-0"):
+        config.check(configuration(models, "small"))
+
+
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [
+        ({"a": SMALL | {"steps": [5, 0]}}, "models.a-steps-0.steps: 0 is less than the minimum of 1"),
+        ({"a": SMALL | {"steps": []}}, "models.a.steps: should be a whole number or null, found []"),
+        ({"a": SMALL | {"steps": [[5]]}}, "models.a.steps: should be a whole number or null, found [[5]]"),
+        (
+            {"a": SMALL | {"steps": [5, 6]}, "a-steps-5": {"kind": "ngram"}},
+            "models.a: its lists give 'a-steps-5', which there is already; rename one",
+        ),
+        ({"a": SMALL | {"layres": [1, 2]}}, "models.a-layres-1: unknown setting 'layres'; did you mean 'layers'?"),
+        (
+            {"a": SMALL | {"steps": list(range(1, 101)), "warmup": list(range(11))}},
+            "models.a: its lists stand for 1,100 of them, the most are 1,000",
+        ),
+        ({"a": SMALL | {"steps": 5, "tokens": 500}}, "models.a: steps and tokens say in more than one way how long"),
+        ({"a": SMALL | {"rate": "1e-4"}}, "found '1e-4' (YAML takes 1e-4 for text: write 0.0001)"),
+        ({"a": SMALL | {"rate": ["1e-5"]}}, "models.a-rate-1e-5.rate: should be a number or null"),
+        ({"a": SMALL | {"rate": "1e-5"}}, "(YAML takes 1e-4 for text: write 1.0e-05)"),
+        ({"a": SMALL | {"rate": "fast"}}, "models.a.rate: should be a number or null, found 'fast'"),
+    ],
+)
+def test_what_is_wrong_is_named(models: dict[str, Any], says: str) -> None:
+    with pytest.raises(checks.ConfigError) as caught:
+        config.check(configuration(models))
+    assert says in str(caught.value)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(VALUES, min_size=1, max_size=3) | VALUES))
+def test_every_combination_is_there_once_or_a_clash_of_names_is_told(part: dict[str, Any]) -> None:
+    """Against a count by hand; two values that are written alike, as "1" and 1, clash and are refused."""
+    models = {"m": {"kind": "own", **part}}
+    problems = sweeps.expand("models", models, {})
+    lists = [value for value in part.values() if isinstance(value, list)]
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) for name in models)
+    if not problems:
+        distinct = [len({(type(item).__name__, repr(item)) for item in value}) for value in lists]
+        assert len(models) <= math.prod(distinct)
+        for value, key in ((value, key) for key, value in part.items() if isinstance(value, list)):
+            assert {repr(item) for item in value} == {repr(made[key]) for made in models.values()}
+    assert not any(isinstance(made.get(key), list) for made in models.values() for key in part)
