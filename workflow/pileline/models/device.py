@@ -33,10 +33,15 @@ def choose_precision(precision: str, device: str) -> str:
         raise ModelError(f"precision '{precision}' is none of {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
     if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     can = torch.cpu.get_capabilities()
-    return "bfloat16" if can.get("avx512_bf16") or can.get("amx_bf16") else "float32"
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:

@@ -1,4 +1,8 @@
-"""Learning-rate schedules: the factor on every rate at a step."""
+"""Learning-rate schedules: the factor on every rate at a step.
+
+A factor is a pure function of the step, so a resumed run needs nothing but its step to go on. All schedules rise
+first, over `warmup` steps: Adam's and Muon's memories begin empty, and their first directions are noise.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,17 @@ import math
 
 from .derived import Settled
 
-COSINE_FLOOR = 0.1  # cosine ends at a tenth of the rate (Hoffmann et al. 2022)
-
 
 def factor(plan: Settled, step: int) -> float:
-    """Factor in (0, 1] on the rates at `step` of 0 .. steps - 1. Pure: resuming needs nothing but the step."""
+    """Factor in (0, 1] on the rates at `step` of 0 .. steps - 1."""
     if step < plan.warmup:
         return (step + 1) / (plan.warmup + 1)
-    if plan.schedule == "cosine":
-        return cosine(step - plan.warmup, plan.steps - plan.warmup)
-    return stable_decay(step, plan.steps, round(plan.decay * plan.steps))
+    if plan.schedule == "wsd":
+        return stable_decay(step, plan.steps, round(plan.decay * plan.steps))
+    if plan.schedule == "constant":
+        return 1.0
+    falling = {"cosine": cosine, "linear": linear, "exponential": exponential}[plan.schedule]
+    return falling(step - plan.warmup, plan.steps - plan.warmup, plan.final_rate)
 
 
 def stable_decay(step: int, steps: int, decay: int) -> float:
@@ -26,6 +31,19 @@ def stable_decay(step: int, steps: int, decay: int) -> float:
     return min(1.0, (steps - step) / decay) if decay else 1.0
 
 
-def cosine(step: int, steps: int) -> float:
-    """Half a cosine from 1 down to `COSINE_FLOOR` (Loshchilov & Hutter 2017)."""
-    return COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
+def cosine(step: int, steps: int, final: float = 0.1) -> float:
+    """Half a cosine from 1 down to `final`, just after the last step (Loshchilov & Hutter 2017).
+
+    A tenth is what Hoffmann et al. (2022) end at.
+    """
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
+
+
+def linear(step: int, steps: int, final: float) -> float:
+    """Straight down from 1 to `final`, just after the last step."""
+    return 1 - (1 - final) * step / max(steps, 1)
+
+
+def exponential(step: int, steps: int, final: float) -> float:
+    """Down by the same share every step, from 1 to `final`, just after the last step."""
+    return float(final ** (step / max(steps, 1)))

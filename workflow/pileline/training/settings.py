@@ -67,7 +67,7 @@ class Plan:
     momentum: float | None = None  # of momentum, rmsprop and muon
     beta1: float | None = None  # of adam, adamw, and muon's AdamW: memory of the gradient
     beta2: float | None = None  # of the same, and rmsprop's: memory of its square
-    weight_decay: float = 0.0  # decoupled: muon's matrices, or all matrices of adamw, sgd, momentum and rmsprop
+    weight_decay: float = 0.0  # decoupled: muon's matrices; what has two axes or more, of adamw and all others but adam
     l1: float = 0.0  # added to the loss: l1 * sum |w| over matrices
     l2: float = 0.0  # added to the loss: l2 / 2 * sum w^2 over matrices
     clip: float = 1.0  # largest norm of the gradient; 0: no limit
@@ -108,6 +108,11 @@ class Plan:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise TrainingError(f"training: {name} '{getattr(self, name)}' is none of {', '.join(known)}")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise TrainingError(
+                f"training: adam has no weight_decay ({self.weight_decay}); take adamw, whose decay is decoupled, or "
+                "l2, a penalty in the loss"
+            )
 
     @classmethod
     def of(cls, settings: dict[str, Any], known: set[str]) -> Plan:
