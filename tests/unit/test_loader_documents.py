@@ -54,7 +54,7 @@ def a_document(length: int, seed: int) -> np.ndarray:
 def test_places_see_their_own_document_alone(lengths: list[int], missing: int) -> None:
     """`missing` tokens are cut from the block's start, as concatenation does."""
     row = np.concatenate([a_document(length, n) for n, length in enumerate(lengths)])[min(missing, lengths[0] - 1) :]
-    positions, seen = borders(torch.from_numpy(row[None]), END)
+    positions, seen = borders(torch.from_numpy(row[None]), END, len(row))
     begin = 0
     for at, token in enumerate(row.tolist()):
         begin = at if token == END else begin

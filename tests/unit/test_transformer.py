@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models
 from pileline.models.device import choose_device, choose_precision
-from pileline.models.interface import ModelError
+from pileline.models.interface import LanguageModel, ModelError
 from pileline.models.neural import windows
 from pileline.models.transformer import Transformer, rotate, rotation
 
@@ -59,24 +59,40 @@ def reference(model, ids):
     first = x = norm(x)
     for layer in range(model.shape.layers):
         name = f"blocks.{layer}."
-        x = x + p["again"][layer] * first
+        if model.shape.again:
+            x = x + p["again"][layer] * first
         h = norm(x)
         q, k, v = (h @ p[f"{name}attention.{part}.weight"].T for part in ("query", "key", "value"))
+        shared = np.repeat(np.arange(k.shape[1] // size), heads * size // k.shape[1])  # whose key each head looks at
         mixed = np.zeros_like(x)
         for head in range(heads):
             part = slice(head * size, (head + 1) * size)
+            other = slice(shared[head] * size, (shared[head] + 1) * size)
             for i in range(len(ids)):
                 query = turn(norm(q[i, part]), i)
-                logits = [query @ turn(norm(k[j, part]), j) / math.sqrt(size) for j in range(i + 1)]
+                logits = [query @ turn(norm(k[j, other]), j) / math.sqrt(size) for j in range(i + 1)]
                 weights = np.exp(logits) / np.exp(logits).sum()
-                mixed[i, part] = weights @ v[: i + 1, part]
+                mixed[i, part] = weights @ v[: i + 1, other]
         x = x + mixed @ p[f"{name}attention.project.weight"].T
-        x = x + np.maximum(norm(x) @ p[f"{name}expand.weight"].T, 0) ** 2 @ p[f"{name}project.weight"].T
+        h = norm(x)
+        inner = h @ p[f"{name}mlp.expand.weight"].T
+        if model.shape.mlp_kind == "gated":
+            gate = h @ p[f"{name}mlp.gate.weight"].T
+            inner = gate / (1 + np.exp(-gate)) * inner
+        else:
+            inner = np.maximum(inner, 0) ** 2
+        x = x + inner @ p[f"{name}mlp.project.weight"].T
     out = norm(x) @ p["head.weight"].T
     return out @ p["embedding.weight"].T if model.network.tied else out
 
 
-@pytest.mark.parametrize("changes", [{}, {"bigrams": 0}, {"tied": False}, {"layers": 1, "heads": 4, "mlp": 2}])
+GROUPED = {"heads": 4, "key_value_heads": 2, "mlp_kind": "gated", "again": False}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"bigrams": 0}, {"tied": False}, {"layers": 1, "heads": 4, "mlp": 2}, GROUPED, {"mlp_kind": "gated"}],
+)
 def test_logits_equal_an_independent_forward_pass(changes):
     model = built(**changes)
     ids = tokens(19)
@@ -233,11 +249,90 @@ def test_generates_from_its_own_generator_within_the_context():
         ({"layers": 0}, "layers is 0"),
         ({"width": 18, "heads": 4}, "even multiple of heads"),
         ({"bigrams": -1}, "bigrams is -1"),
+        ({"heads": 4, "key_value_heads": 3}, "key_value_heads is 3, must divide heads"),
+        ({"mlp_kind": "gelu"}, "mlp_kind is 'gelu'"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ModelError, match=message):
         models.build(SMALL | changes, V, END)
+
+
+@pytest.mark.parametrize("kind", ["relu2", "gated"])
+def test_both_mlps_have_nearly_as_many_parameters(kind):
+    model = models.build(SMALL | {"width": 96, "heads": 4, "mlp_kind": kind}, V, END)
+    assert sum(p.numel() for p in model.network.blocks[0].mlp.parameters()) == 8 * 96**2
+
+
+def test_dropout_is_of_training_alone_and_follows_the_global_generator():
+    model = built(dropout=0.5)
+    ids = torch.from_numpy(tokens(24)[None])
+    with torch.no_grad():
+        plain = built().network.eval()(ids)
+        assert torch.equal(model.network.eval()(ids), plain)
+        torch.manual_seed(3)
+        first = model.network.train()(ids)
+        other = model.network(ids)
+        torch.manual_seed(3)
+        assert torch.equal(model.network(ids), first)
+    assert not torch.allclose(first, plain)
+    assert not torch.allclose(first, other)
+
+
+# ------------------------------------------------------------------------------------------- generation
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.integers(1, 8), min_size=1, max_size=6),
+    st.sampled_from([{}, {"documents": "separate"}, GROUPED]),
+    st.integers(0, 99),
+)
+def test_tokens_read_in_parts_have_the_hidden_states_of_the_whole(lengths, changes, seed):
+    network = built(**changes).network.eval()
+    whole = tokens(2 * min(sum(lengths), 24), seed).reshape(2, -1)
+    whole[np.random.default_rng(seed).random(whole.shape) < 0.1] = END  # several documents
+    whole, state, parts, start = torch.from_numpy(whole), {}, [], 0
+    with torch.no_grad():
+        for length in (n for n in lengths if start < whole.size(1)):
+            part, state = network.extend(whole[:, start : start + length], state)
+            parts.append(part)
+            start += length
+        torch.testing.assert_close(torch.cat(parts, dim=1), network.hidden(whole)[:, :start], rtol=1e-4, atol=1e-4)
+
+
+def test_a_state_can_be_gone_on_from_twice():
+    network = built().network.eval()
+    one, two = (torch.from_numpy(tokens(6, seed)[None]) for seed in (1, 2))
+    with torch.no_grad():
+        _, state = network.extend(torch.from_numpy(tokens(9)[None]), {})
+        first, _ = network.extend(one, state)
+        network.extend(two, state)
+        assert torch.equal(network.extend(one, state)[0], first)
+
+
+@pytest.mark.parametrize("changes", [{}, {"documents": "separate"}, GROUPED | {"context": 7}])
+@pytest.mark.parametrize("n", [10, 60])  # within the context, and through several windows
+def test_generation_writes_the_same_with_and_without_a_cache(changes, n, monkeypatch):
+    model = built(**changes)
+
+    def texts():
+        return [model.generate(tokens(5), n, temperature=3.0, seed=seed).tolist() for seed in range(4)]
+
+    found = texts()
+    monkeypatch.setattr(Transformer, "predictions", LanguageModel.predictions)  # computes all for each token
+    assert texts() == found
+    assert max(map(len, found)) > n / 2  # some went on before they drew the end
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 40))
+def test_scores_are_the_chances_that_generation_has(context, length):
+    model = built(context=context)
+    document = tokens(length)
+    expected = [math.log(model.next_probabilities(document[:i])[token]) for i, token in enumerate(document)]
+    assert model.score([document])[0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_device_and_precision_are_chosen_or_refused(monkeypatch):

@@ -5,7 +5,10 @@ What differs from the original, and why it is here:
 - RMSNorm before each sublayer, without a gain (Zhang & Sennrich 2019): stable, nothing to tune.
 - Rotary positions (Su et al. 2021): attention sees distances, so a document may start anywhere in a block.
 - QK-norm (Dehghani et al. 2023): bounds attention logits, which allows high learning rates.
-- ReLU squared in the MLP (So et al. 2021): one matrix less than gated units, as good when small.
+- ReLU squared in the MLP (So et al. 2021): one matrix less than gated units (`mlp_kind: gated`, SwiGLU, Shazeer
+  2020), as good when small.
+- Grouped heads, if asked for (`key_value_heads`, Ainslie et al. 2023): several queries share a key and a value, and the
+  cache of a long text shrinks by as much.
 - Output projections start at zero (nanochat, modded-nanogpt): every sublayer starts as the identity, and the
   first loss is exactly ln V. With tied embeddings the head is `E P norm(x)` with a square P that starts at zero.
 - Tied embeddings (Press & Wolf 2017) while the model is small: a token seen once teaches input and output.
@@ -13,6 +16,11 @@ What differs from the original, and why it is here:
   so that the first layer need not learn to look one back (hashing: Weinberger et al. 2009; used so in
   modded-nanogpt and parameter-golf). A look-up costs next to nothing, also on a CPU.
 - The embeddings are added again before every layer, scaled by a learned number that starts at 0 (modded-nanogpt's x0).
+- Dropout, if asked for, of the embeddings and of each sublayer's output, as in the original; not of attention weights,
+  for which the fast kernels have no dropout on a CPU.
+
+Bigrams and the second look at the embeddings (`again`) are what other libraries' architectures lack: without them a
+model is exported as one that they know by name (`pileline.export`).
 
 Reading order: `Shape` (what is configured), `Decoder` (the network), `Transformer` (the model of that name).
 """
@@ -21,18 +29,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import ModelError
-from .neural import Network, Neural
+from .neural import Network, Neural, State
 
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
 DOCUMENTS = ("joined", "separate")
+MLP_KINDS = ("relu2", "gated")
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,13 @@ class Shape:
     width: int = 192
     context: int = 256  # tokens that attention can see
     mlp: int = 4  # the MLP's inner width, in widths
+    mlp_kind: str = "relu2"  # ReLU squared, or SwiGLU ("gated") with 2/3 of the inner width: as many parameters
+    key_value_heads: int | None = None  # each shared by as many queries' heads; None: one for each of `heads`
     bigrams: int = 0  # buckets of the hashed bigram embedding; 0: none
+    again: bool = True  # every layer sees the embeddings again
     tied: bool | None = None  # input and output embeddings are one; None: if small
     documents: str = "joined"  # of a block: attention sees those before, too; or each is "separate", as when scored
+    dropout: float = 0.0  # share of the embeddings' and the sublayers' outputs that training sets to 0
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context", "mlp"):
@@ -56,8 +70,24 @@ class Shape:
             raise ModelError(f"transformer: width {self.width} must be an even multiple of heads {self.heads}")
         if self.bigrams < 0:
             raise ModelError(f"transformer: bigrams is {self.bigrams}, must be 0 (none) or a number of buckets")
-        if self.documents not in DOCUMENTS:
-            raise ModelError(f"transformer: documents is '{self.documents}', must be one of {', '.join(DOCUMENTS)}")
+        for name, known in (("documents", DOCUMENTS), ("mlp_kind", MLP_KINDS)):
+            if getattr(self, name) not in known:
+                raise ModelError(f"transformer: {name} is '{getattr(self, name)}', must be one of {', '.join(known)}")
+        if self.groups < 1 or self.heads % self.groups:
+            raise ModelError(f"transformer: key_value_heads is {self.groups}, must divide heads ({self.heads})")
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"transformer: dropout is {self.dropout}, must be at least 0 and below 1")
+
+    @property
+    def groups(self) -> int:
+        """How many heads have keys and values of their own."""
+        return self.heads if self.key_value_heads is None else self.key_value_heads
+
+    @property
+    def inner(self) -> int:
+        """The MLP's inner width."""
+        inner = self.mlp * self.width
+        return inner if self.mlp_kind == "relu2" else -(-2 * inner // 24) * 8  # 2/3, in multiples of 8
 
 
 def norm(x: Tensor) -> Tensor:
@@ -78,8 +108,17 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
 
 
-def borders(tokens: Tensor, end: int) -> tuple[Tensor, Tensor]:
-    """Positions [batch, length] in each document, and which places [batch, 1, length, length] each place may see.
+class Places(NamedTuple):
+    """Where tokens stand: their rotary angles, and which places each may see."""
+
+    cosine: Tensor  # [..., length, size / 2]
+    sine: Tensor
+    seen: Tensor | None  # [batch or 1, 1, length, places]; None: all
+    causal: bool  # all but later ones, of as many places as there are tokens
+
+
+def borders(tokens: Tensor, end: int, new: int) -> tuple[Tensor, Tensor]:
+    """Positions [batch, new] in their documents of the last tokens, and what [batch, 1, new, length] each may see.
 
     A document begins with `end`; what stands before the first is one too. A place sees itself and what is before it in
     its document, so a document is computed as if it stood alone.
@@ -88,8 +127,8 @@ def borders(tokens: Tensor, end: int) -> tuple[Tensor, Tensor]:
     place = torch.arange(tokens.size(1), device=tokens.device)
     positions = place - torch.where(starts, place, 0).cummax(dim=1).values
     document = starts.cumsum(dim=1)
-    seen = (document[:, :, None] == document[:, None, :]) & (place[:, None] >= place)
-    return positions, seen[:, None]
+    seen = (document[:, -new:, None] == document[:, None, :]) & (place[-new:, None] >= place)
+    return positions[:, -new:], seen[:, None]
 
 
 class Attention(nn.Module):
@@ -97,21 +136,43 @@ class Attention(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.heads = shape.heads
+        self.heads, self.groups, self.size = shape.heads, shape.groups, shape.width // shape.heads
         self.query = nn.Linear(shape.width, shape.width, bias=False)
-        self.key = nn.Linear(shape.width, shape.width, bias=False)
-        self.value = nn.Linear(shape.width, shape.width, bias=False)
+        self.key = nn.Linear(shape.width, self.groups * self.size, bias=False)
+        self.value = nn.Linear(shape.width, self.groups * self.size, bias=False)
         self.project = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, places: Places, past: Pair | None) -> tuple[Tensor, Pair]:
+        """Attend from x [batch, length, width] to itself and to `past`; also returns the keys and values of both.
+
+        A pair is keys and values [batch, key_value_heads, places, size] of the places so far.
+        """
         batch, length, width = x.shape
         query, key, value = (
-            layer(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
+            layer(x).view(batch, length, -1, self.size).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        query, key = (rotate(norm(y), cosine, sine).to(value.dtype) for y in (query, key))
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None)
-        return self.project(y.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
+        query, key = (rotate(norm(y), places.cosine, places.sine).to(value.dtype) for y in (query, key))
+        if past is not None:
+            key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+        y = F.scaled_dot_product_attention(
+            query, key, value, places.seen, is_causal=places.causal, enable_gqa=self.groups < self.heads
+        )
+        return self.project(y.transpose(1, 2).reshape(batch, length, width)), (key, value)
+
+
+class MLP(nn.Module):
+    """The small network that works on each place alone."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate = nn.Linear(shape.width, shape.inner, bias=False) if shape.mlp_kind == "gated" else None
+        self.expand = nn.Linear(shape.width, shape.inner, bias=False)
+        self.project = nn.Linear(shape.inner, shape.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.expand(x)
+        y = F.relu(y).square() if self.gate is None else F.silu(self.gate(x)) * y
+        return self.project(y)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -119,13 +180,17 @@ class Block(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.dropout = shape.dropout
         self.attention = Attention(shape)
-        self.expand = nn.Linear(shape.width, shape.mlp * shape.width, bias=False)
-        self.project = nn.Linear(shape.mlp * shape.width, shape.width, bias=False)
+        self.mlp = MLP(shape)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor | None) -> Tensor:
-        x = x + self.attention(norm(x), cosine, sine, seen)
-        return x + self.project(F.relu(self.expand(norm(x))).square())  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, places: Places, past: Pair | None) -> tuple[Tensor, Pair]:
+        y, pair = self.attention(norm(x), places, past)
+        x = x + self._drop(y)
+        return x + self._drop(self.mlp(norm(x))), pair
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Decoder(Network):
@@ -140,7 +205,7 @@ class Decoder(Network):
         self.embedding = nn.Embedding(vocabulary_size, shape.width)
         self.bigram = nn.Embedding(shape.bigrams, shape.width) if shape.bigrams else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.again = nn.Parameter(torch.zeros(shape.layers))  # how much of the embeddings each layer gets again
+        self.again = nn.Parameter(torch.zeros(shape.layers)) if shape.again else None  # how much each layer gets
         body = sum(p.numel() for p in self.blocks.parameters()) + vocabulary_size * shape.width
         self.tied = body < TIED_BELOW if shape.tied is None else shape.tied
         self.head = nn.Linear(shape.width, shape.width if self.tied else vocabulary_size, bias=False)
@@ -161,18 +226,34 @@ class Decoder(Network):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Final normalized hidden states, [batch, length] to [batch, length, width]."""
-        length = tokens.size(1)
+        return self.extend(tokens, {})[0]
+
+    def extend(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Network.extend`; a state holds all "tokens", and the "keys.0", "values.0", ... of each layer."""
+        whole, new = torch.cat((state["tokens"], tokens), dim=1) if state else tokens, tokens.size(1)
+        places, after = self._places(whole, new), {"tokens": whole}
         x = self.embedding(tokens)
         if self.bigram is not None:
-            x = x + self.bigram(self._buckets(tokens))
-        first = x = norm(x)
-        cosine, sine, seen = self.cosine[:length], self.sine[:length], None
-        if self.shape.documents == "separate":
-            positions, seen = borders(tokens, self.end)
-            cosine, sine = (table[positions][:, None] for table in (self.cosine, self.sine))
+            x = x + self.bigram(self._buckets(whole[:, -new - 1 :])[:, -new:])
+        first = x = F.dropout(norm(x), self.shape.dropout, self.training) if self.shape.dropout else norm(x)
         for index, block in enumerate(self.blocks):
-            x = block(x + self.again[index] * first, cosine, sine, seen)
-        return norm(x)
+            names = f"keys.{index}", f"values.{index}"
+            past = (state[names[0]], state[names[1]]) if state else None
+            x, pair = block(x if self.again is None else x + self.again[index] * first, places, past)
+            after |= dict(zip(names, pair, strict=True))
+        return norm(x), after
+
+    def _places(self, tokens: Tensor, new: int) -> Places:
+        """Of the last `new` of tokens [batch, length]."""
+        length = tokens.size(1)
+        if self.shape.documents == "separate":
+            positions, seen = borders(tokens, self.end, new)
+            return Places(self.cosine[positions][:, None], self.sine[positions][:, None], seen, False)
+        cosine, sine = self.cosine[length - new : length], self.sine[length - new : length]
+        if new in (1, length):
+            return Places(cosine, sine, None, new == length)
+        seen = torch.ones(new, length, dtype=torch.bool, device=tokens.device).tril(length - new)
+        return Places(cosine, sine, seen[None, None], False)
 
     def _buckets(self, tokens: Tensor) -> Tensor:
         """The bucket of each token with the one before it; the first of a block, or separate document, has none."""
