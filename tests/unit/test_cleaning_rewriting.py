@@ -178,10 +178,10 @@ def test_a_function_of_ones_own_is_a_filter() -> None:
         ("my_missing:f", {}, "module my_missing cannot be imported .* put my_missing.py beside config.yaml"),
         ("my_broken:f", {}, "importing my_broken raised KeyError"),
         ("my_filters:f", {}, "my_filters.py has no 'f'"),
-        ("my_filters:number", {}, "'number' of .*my_filters.py is a int, no function"),
+        ("my_filters:number", {}, "filter my_filters:number: it is a int, no function"),
         ("my_filters:no_shouting", {}, "does not take these settings .*missing a required argument: 'share'"),
         ("my_filters:no_shouting", {"shore": 1}, "does not take these settings"),
-        (":f", {}, "is no filter; one's own is named as module:function"),
+        (":f", {}, "filter :f: what is one's own is named as module:name"),
     ],
 )
 def test_a_function_that_cannot_be_used_is_refused(name: str, given_: dict[str, Any], message: str) -> None:

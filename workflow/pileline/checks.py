@@ -201,6 +201,9 @@ def _kind_problems(sound: Settings) -> Iterator[str]:
         yield from _one_kind(corpus["mixing"], "kind", f"corpora.{name}.mixing", "mixing")
     for section in ("deduplications", "tokenizers", "models"):
         for name, part in sound.get(section, {}).items():
+            if section == "models" and ":" in part["kind"]:
+                yield from _own_model_problems(part, f"models.{name}")
+                continue
             yield from _one_kind(part, "kind", f"{section}.{name}", section) or [
                 *_width_problems(part, f"{section}.{name}"),
                 *_budget_problems(part, f"{section}.{name}"),
@@ -272,6 +275,28 @@ def _width_problems(part: Settings, where: str) -> list[str]:
     ]
 
 
+def _own_model_problems(part: Settings, where: str) -> Iterator[str]:
+    """A model of the user's own, "module:Class": training's settings are checked, the others are the class's business.
+
+    Defaults are left to training, but for the two that the frame needs: a class that counts has no other.
+    """
+    yield from _own_name_problems(part["kind"], f"{where}.kind", "a model of your own is written module:Class")
+    training = {"type": "object", "properties": schema()["$defs"]["training"]}
+    yield from _schema_problems(copy.deepcopy(part), training, where)
+    yield from _budget_problems(part, where)
+    for name in ("threads", "device"):
+        part.setdefault(name, training["properties"][name]["default"])
+
+
+def _own_name_problems(name: str, where: str, written: str) -> Iterator[str]:
+    """A name that is not `module:name`, or is the library's."""
+    module, _, attribute = name.partition(":")
+    if not (all(map(str.isidentifier, module.split("."))) and attribute.isidentifier()):
+        yield f"{where}: {written}, found '{name}'"
+    elif module.split(".")[0] == "pileline":
+        yield f"{where}: '{name}' is of the library; name it as it stands in the reference of config.yaml"
+
+
 def _budget_problems(part: Settings, where: str) -> list[str]:
     """A model is trained for so many steps, or tokens, or epochs, or minutes."""
     given = [name for name in BUDGETS if part.get(name) is not None]
@@ -308,11 +333,8 @@ def _filter_problems(sound: Settings) -> Iterator[str]:
 
 def _own_filter_problems(name: str, settings: Any, where: str) -> Iterator[str]:
     """A filter of the user's own, "module:function"; its settings are the function's business."""
-    module, _, function = name.partition(":")
-    if not (all(map(str.isidentifier, module.split("."))) and function.isidentifier()):
-        yield f"{where}: a filter of your own is written module:function, as my_filters:no_shouting, found '{name}'"
-    elif module.split(".")[0] == "pileline":
-        yield f"{where}: '{name}' is of the library; name its filters as they stand in the reference of config.yaml"
+    written = "a filter of your own is written module:function, as my_filters:no_shouting"
+    yield from _own_name_problems(name, where, written)
     if settings is not None and not isinstance(settings, dict):
         yield f"{where}.{name}: should have its settings by name, as {{share: 0.3}}, found {shown(settings)}"
     elif isinstance(settings, dict) and "filter" in settings:

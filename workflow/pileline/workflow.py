@@ -77,7 +77,7 @@ def load(raw: dict[str, Any], files: list[str]) -> Config:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError([f"{file}: not YAML, {' '.join(str(error).split())}"]) from None
     config = check(raw)
-    problems = [*_notebook_problems(config), *_own_filter_problems(config)]
+    problems = [*_notebook_problems(config), *_own_problems(config)]
     if problems:
         raise ConfigError(problems)
     return config
@@ -88,19 +88,25 @@ def _own_modules(recipe: list[dict[str, Any]]) -> set[str]:
     return {entry["filter"].partition(":")[0] for entry in recipe if ":" in entry["filter"]}
 
 
-def _own_filter_problems(config: Config) -> Iterator[str]:
-    """Filters of the user's own whose module is not beside config.yaml, is no Python, or lacks the function."""
-    for name, recipe in config.settings["recipes"].items():
-        for own in [entry["filter"] for entry in recipe if ":" in entry["filter"]]:
-            module, _, function = own.partition(":")
-            try:
-                fingerprint.own_code(module)
-                known = fingerprint.own_names(module)
-            except (OSError, SyntaxError, UnicodeDecodeError) as error:
-                yield f"recipes.{name}: the module '{module}' of a filter cannot be read: {error}"
-                continue
-            if known is not None and function not in known:
-                yield f"recipes.{name}: '{module}' has no '{function}'{suggestion(function, sorted(known))}"
+def _own_problems(config: Config) -> Iterator[str]:
+    """Filters and models of the user's own whose module is not beside config.yaml, is no Python, or lacks the name."""
+    own = [
+        (f"recipes.{name}", "filter", entry["filter"])
+        for name, recipe in config.settings["recipes"].items()
+        for entry in recipe
+    ]
+    own += [(f"models.{name}", "model", part["kind"]) for name, part in config.settings["models"].items()]
+    for where, what, (module, _, attribute) in [(where, what, written.partition(":")) for where, what, written in own]:
+        if not attribute:
+            continue
+        try:
+            fingerprint.own_code(module)
+            known = fingerprint.own_names(module)
+        except (OSError, SyntaxError, UnicodeDecodeError) as error:
+            yield f"{where}: the module '{module}' of a {what} cannot be read: {error}"
+            continue
+        if known is not None and attribute not in known:
+            yield f"{where}: '{module}' has no '{attribute}'{suggestion(attribute, sorted(known))}"
 
 
 def _notebook(config: Config, stage: str, model: str | None = None) -> str:
@@ -186,6 +192,8 @@ class Workflow:
     def model_code(self, wildcards: Any) -> str:
         """The fingerprint of the model's own module, which the notebook finds by the name of its kind."""
         kind = self.config.part("models", wildcards.model)["kind"]
+        if ":" in kind:
+            return fingerprint.own_code(kind.partition(":")[0])
         return fingerprint.module_code(f"pileline.models.{kind.replace('-', '_')}")
 
     def model_threads(self, wildcards: Any) -> int:

@@ -8,14 +8,12 @@ the stage with the document's id, so that a mistake in a filter costs no text.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pileline.cleaning.removal import CleaningError, Removal
+from pileline.own import OwnError, load
 
 LONGEST_REASON = 100  # characters: reasons are counted, so a part of each document's text would be as many as these
 
@@ -64,24 +62,10 @@ class Own:
 
 
 def _function(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise CleaningError(f"'{name}' is no filter; one's own is named as module:function")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise CleaningError(
-            f"filter {name}: module {module_name} cannot be imported ({error}); put {module_name}.py beside config.yaml"
-        ) from error
-    except Exception as error:
-        raise CleaningError(f"filter {name}: importing {module_name} raised {type(error).__name__}: {error}") from error
-    function = getattr(module, attribute, None)
-    if function is None:
-        raise CleaningError(f"filter {name}: {module.__file__} has no '{attribute}'")
+        function = load(name)
+    except OwnError as error:
+        raise CleaningError(f"filter {error}") from error
     if not callable(function):
-        raise CleaningError(
-            f"filter {name}: '{attribute}' of {module.__file__} is a {type(function).__name__}, no function"
-        )
+        raise CleaningError(f"filter {name}: it is a {type(function).__name__}, no function")
     return function  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@
     model = models.load("results/models/demo/bpe4k/ngram", device="cpu")
 
 Kinds are named by "module:Class" and imported when asked for: a stage that trains n-grams neither waits for
-torch nor depends on the transformer's code.
+torch nor depends on the transformer's code. A kind that is so named in config.yaml is the user's own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from . import own
 from .interface import LanguageModel, ModelError, read_configuration
 
 REGISTRY = {
@@ -24,6 +25,8 @@ REGISTRY = {
 
 def resolve(kind: str) -> Any:
     """The class of a kind of model; `ModelError` lists the kinds if there is none such."""
+    if ":" in kind:
+        return own.resolve(kind)
     if kind not in REGISTRY:
         raise ModelError(f"unknown kind of model '{kind}'; known kinds: {', '.join(sorted(REGISTRY))}")
     module, name = REGISTRY[kind].split(":")
