@@ -9,9 +9,11 @@ in `scratch`, from which a killed run goes on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pileline import manifest
 from pileline.models import LanguageModel
@@ -19,6 +21,9 @@ from pileline.shards import Loader, ShardSet, TokenStream, open_shards
 
 from .outcome import Outcome, loss_over
 from .settings import Plan, TrainingError, refuse_unknown
+
+if TYPE_CHECKING:
+    from .group import Group
 
 VALIDATION_TOKENS = 50_000  # of whole validation documents, scored when training has ended
 
@@ -32,11 +37,13 @@ def train(
     threads: int,
     output: str | Path,
     scratch: str | Path,
+    decode: Callable[[list[int]], str] | None = None,
 ) -> Outcome:
     """Train `model` in place on the shards below folder `shards`, by the `models` entry `settings`.
 
-    Writes `training.jsonl` (and `events/`) below `output`. Raises `TrainingError` for settings that neither the
-    model nor training knows, and when the loss is no longer a number.
+    Writes `training.jsonl` (and `events/`) below `output`. `decode` turns tokens into text, for the `samples` on the
+    way. Raises `TrainingError` for settings that neither the model nor training knows, when spikes of the loss do not
+    end, and when memory does not suffice.
     """
     known = model.setting_names()
     if model.learns_by == "counts":
@@ -44,24 +51,43 @@ def train(
 
         refuse_unknown(settings, known)
         return counting.run(model, open_shards(shards, "train"), _sample(_validation(shards)), threads, Path(output))
-    from . import derived, loop  # torch takes seconds to import
-
     plan = Plan.of(settings, known)
     model.to(device)
+    return by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
+
+
+def by_gradient(
+    model: LanguageModel,
+    shards: str | Path,
+    plan: Plan,
+    seed: int,
+    threads: int,
+    output: str | Path,
+    scratch: str | Path,
+    decode: Callable[[list[int]], str] | None = None,
+    group: Group | None = None,
+) -> Outcome:
+    """`train` for a model that learns by gradient and is on its device, in this process, one of `group`."""
+    from . import derived, loop  # torch takes seconds to import
+    from .group import Group
+
+    group = group or Group()
     batch = max(derived.batch_tokens(plan) // model.context, 1)
     whole, validation = open_shards(shards, "train"), _validation(shards)  # all checked before anything is learned
     stepped = model.prepare(whole.tokens)
     part = whole if stepped == whole.n_tokens else _start(whole, stepped)
-    loader = Loader(part, batch, model.context, seed, packing=plan.packing, weights=plan.source_weights)
+    rows = partial(Loader, batch=batch, context=model.context, rank=group.rank, ranks=group.ranks)
+    loader = rows(part, seed=seed, packing=plan.packing, weights=plan.source_weights)
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
-        held_out = Loader(validation, batch, model.context, 0)  # the same blocks whatever the seed
+        held_out = rows(validation, seed=0)  # the same blocks whatever the seed
     settled = derived.settle(plan, batch * model.context, loader.epoch_steps)
     data = manifest.canonical_json(manifest.read(shards, "shards").files)
-    outcome = loop.run(model, loader, held_out, settled, seed, threads, Path(output), Path(scratch), data)
+    places = Path(output), Path(scratch)
+    outcome = loop.run(model, loader, held_out, settled, seed, threads, *places, data, group=group, decode=decode)
     model.complete(whole.tokens)
     outcome.packing = loader.account().to_dict()
-    outcome.validation_loss = loss_over(model, _sample(validation))
+    outcome.validation_loss = loss_over(model, _sample(validation)) if group.whole else outcome.validation_loss
     return outcome
 
 
@@ -86,9 +112,10 @@ def _sample(shards: ShardSet | None) -> list[Any]:
 
 
 def clear(scratch: str | Path) -> None:
-    """Delete the run's checkpoint and log from `scratch`: training has ended and its results are saved."""
-    for name in ("checkpoint.pt", "training.jsonl"):
-        (Path(scratch) / name).unlink(missing_ok=True)
+    """Delete the run's checkpoints and log from `scratch`: training has ended and its results are saved."""
+    for pattern in ("*.pt", "*.pt.part", "training.jsonl"):
+        for path in Path(scratch).glob(pattern):
+            path.unlink()
 
 
-__all__ = ["Outcome", "Plan", "TrainingError", "clear", "loss_over", "train"]
+__all__ = ["Outcome", "Plan", "TrainingError", "by_gradient", "clear", "loss_over", "train"]

@@ -1,8 +1,9 @@
 """Checkpoints: everything a killed run needs to end as if it had not been killed, bit by bit.
 
-A checkpoint is one file, written beside its place, flushed to the disk and renamed, so that there is always
-either the last one or the one before, whole. It is read without unpickling code (`weights_only`). It carries the
-`identity` of its run (settings, data, seed, machine, code); one with another identity is not resumed.
+A checkpoint is one file, written beside its place, flushed to the disk and renamed, so that each that is there is
+whole. The last few are kept, and the weights that did best on the validation split. They are read without unpickling
+code (`weights_only`). Each carries the `identity` of its run (settings, data, seed, machine, code); one with another
+identity is not resumed.
 """
 
 from __future__ import annotations
@@ -10,47 +11,125 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import pickle
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-NAME = "checkpoint.pt"
+from pileline.manifest import canonical_json
+from pileline.models import LanguageModel
+
+from .settings import Plan
+
+PATTERN = "checkpoint-*.pt"  # the step stands for the star
+BEST = "best.pt"
 
 
-def save(folder: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write the checkpoint atomically and durably."""
-    part = folder / (NAME + ".part")
+def save(folder: Path, identity: str, state: dict[str, Any], keep: int = 1) -> None:
+    """Write the checkpoint of `state["step"]` atomically and durably; only the last `keep` stay."""
+    _write(folder / PATTERN.replace("*", f"{state['step']:09d}"), {"identity": identity, **state})
+    for old in sorted(folder.glob(PATTERN))[:-keep]:
+        old.unlink()
+
+
+def load(folder: Path, identity: str) -> dict[str, Any] | None:
+    """The last checkpoint's state, on the CPU; None where there is none, or they are another run's."""
+    for path in sorted(folder.glob(PATTERN), reverse=True):
+        try:
+            state = _read(path)
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:  # a disk's error; a power cut leaves none
+            print(f"{path} cannot be read ({_first_line(error)}): going on from the one before", flush=True)
+            path.unlink()
+            continue
+        if state["identity"] == identity:
+            return state
+        print(f"{path} is of a run with other settings, data, code or machine: starting anew", flush=True)
+        clear(folder)  # else a later step's would pass for this run's last
+        return None
+    return None
+
+
+def save_best(folder: Path, identity: str, step: int, weights: dict[str, Any]) -> None:
+    """Write the weights that did best so far, those after `step`."""
+    _write(folder / BEST, {"identity": identity, "step": step, "network": weights})
+
+
+def load_best(folder: Path, identity: str, step: int) -> dict[str, Any]:
+    """The weights after `step`, on the CPU; `FileNotFoundError` where others, or none, are kept."""
+    state = _read(folder / BEST)
+    if state["identity"] != identity or state["step"] != step:
+        raise FileNotFoundError(
+            f"{folder / BEST} is not of this run's step {step}; delete {folder} and train this model again"
+        )
+    return state["network"]  # type: ignore[no-any-return]
+
+
+def clear(folder: Path) -> None:
+    """Delete all checkpoints."""
+    for path in (*folder.glob(PATTERN), folder / BEST):
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        torch.save({"identity": identity, **state}, file)
+        torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(folder / NAME)
-    directory = os.open(folder, os.O_RDONLY)
+    part.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the rename itself survives a power cut
     finally:
         os.close(directory)
 
 
-def load(folder: Path, identity: str) -> dict[str, Any] | None:
-    """The checkpoint's state, on the CPU; None where there is none, or it is another run's."""
-    path = folder / NAME
-    if not path.exists():
-        return None
+def _read(path: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    if state["identity"] != identity:
-        print(f"{path} is of a run with other settings, data, code or machine: starting anew", flush=True)
-        return None
     return state
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+# ------------------------------------------------------------------------------------------------ identity
+
+
+def run_identity(model: LanguageModel, plan: Plan, seed: int, threads: int, precision: str, data: str) -> str:
+    """A hash of all that decides the weights: what two runs that end with the same bits have in common."""
+    machine = torch.cuda.get_device_name() if model.device.startswith("cuda") else _cpu_name()
+    rooms = ("pileline.models.", "pileline.shards.", "pileline.training.")
+    own = {part.__module__ for part in (*type(model).__mro__, *type(getattr(model, "network", None)).__mro__)}
+    parts = {
+        "model": model.configuration(),
+        "plan": {name: value for name, value in asdict(plan).items() if name not in ("checkpoints", "samples")},
+        "seed": seed,
+        "threads": threads,
+        "device": [model.device, machine, precision],
+        "data": data,
+        "code": code_identity({name for name in sys.modules if name.startswith(rooms)} | own),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
 def code_identity(modules: Iterable[str]) -> str:
-    """A hash of what imported modules do: their syntax trees, so comments do not count."""
+    """A hash of what imported modules do: their syntax trees, so comments do not count.
+
+    Those of installed packages and of a notebook's own cells have no file of ours and are left out.
+    """
     digest = hashlib.sha256()
     for name in sorted(modules):
-        source = Path(str(sys.modules[name].__file__)).read_text(encoding="utf-8")
-        digest.update(ast.dump(ast.parse(source)).encode())
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and not {"site-packages", "lib-dynload"} & set(Path(file).parts):
+            digest.update(ast.dump(ast.parse(Path(file).read_text(encoding="utf-8"))).encode())
     return digest.hexdigest()
+
+
+def _cpu_name() -> str:
+    return f"{torch.cpu.get_capabilities().get('cpu_name', 'cpu')}, {torch.backends.cpu.get_cpu_capability()}"

@@ -21,7 +21,7 @@ CURVE_SHARES = (1 / 16, 1 / 4, 1.0)
 
 def run(model: Any, shards: ShardSet, documents: list[Any], threads: int, output: Path) -> Outcome:
     """Fit `model` on growing parts of the shards and leave it fitted on all of them."""
-    log = Log(output, None)
+    log = Log(output)
     for step, share in enumerate(CURVE_SHARES, 1):
         stream = shards.tokens.read(0, max(round(share * shards.n_tokens), 1))
         counted = model.fit(np.asarray(stream))

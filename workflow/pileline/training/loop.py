@@ -1,139 +1,209 @@
-"""The training loop: gradient steps on a transformer, deterministic, and resumable after kill -9.
+"""The training loop: gradient steps on a network, deterministic, and resumable after kill -9.
 
-A run is a function of settings, data, seed, code and machine. Batches and rates are functions of the step; weights and
-optimizers' memories are in the checkpoint; no random number is drawn while training. So a run that is killed
-and started again ends with the same bits as one that was not. Nothing that is written holds a clock: progress,
-with tokens a second and the time left, goes to the screen only.
+A run is a function of settings, data, seed, code and machine. Batches and rates are functions of the step, and so are
+random numbers: before each forward pass torch's generator is seeded from (seed, step, part of the batch, process), so
+that dropout needs no saved generator. Weights, optimizers' memories and the account of spikes are in the checkpoint. So
+a run that is killed and started again ends with the same bits as one that was not.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import sys
 import time
-from contextlib import closing
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from pileline.manifest import canonical_json
 from pileline.models.device import autocast, choose_precision
-from pileline.progress import Progress, readable
 from pileline.shards import PADDING, Batches, prefetch
 
-from . import checkpoint, optimizers, schedules
+from . import checkpoint, live, memory, optimizers, schedules
 from .derived import Settled
+from .events import Events
+from .group import Group
 from .log import NAME as LOG_NAME
 from .log import Log, read
 from .outcome import Outcome
 from .settings import TrainingError
+from .spikes import Spikes
 
 LOGGED = 200  # records of a run's log, about
 VALIDATION_TOKENS = 8192  # tokens of the validation split that are looked at then
+SAVING_SHARE = 0.02  # of the time, at most, goes into checkpoints
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 class Run:
-    """One training run. `folders` are where it writes: `output` (events), `scratch` (checkpoint and log)."""
+    """One training run of `model` by `plan`: its state, a step, a look at the validation split.
 
-    def __init__(self, model: Any, plan: Settled, seed: int, threads: int, data: str, scratch: Path) -> None:
-        self.model, self.plan, self.seed, self.threads, self.scratch = model, plan, seed, threads, scratch
+    `scratch` is where checkpoints are; `data` names the shards by content, so that others are not mixed in.
+    """
+
+    def __init__(
+        self, model: Any, plan: Settled, seed: int, threads: int, data: str, scratch: Path, group: Group
+    ) -> None:
+        self.model, self.plan, self.seed, self.threads = model, plan, seed, threads
+        self.scratch, self.group = scratch, group
         self.precision = choose_precision(plan.precision, model.device)
         prepare(threads)
-        self.network = model.network
-        self.optimizers = optimizers.build(self.network.parameter_groups(), plan)
-        self.identity = self._identity(data)
+        self.identity = checkpoint.run_identity(model, plan, seed, threads, self.precision, data)
+        self.network = model.network.train()
+        self.whole_loss = group.wrap(self.network)  # the network's loss, over all processes
+        self.step_loss = torch.compile(self.whole_loss) if plan.compile else self.whole_loss
+        self.optimizers = group.optimizers(self.network, plan)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.penalized = self.network.parameter_groups()["matrices"] if plan.l1 or plan.l2 else []
         self.step = self.seen = 0  # steps taken, and tokens predicted in them
+        self.spikes = Spikes()
         self.recent: list[float] = []  # losses since the last record
-
-    def _identity(self, data: str) -> str:
-        """A hash of all that decides the weights; a checkpoint with another one is not continued."""
-        machine = torch.cuda.get_device_name() if self.model.device.startswith("cuda") else _cpu_name()
-        rooms = ("pileline.models.", "pileline.shards.", "pileline.training.")
-        parts = {
-            "model": self.model.configuration(),
-            "plan": asdict(self.plan),
-            "seed": self.seed,
-            "threads": self.threads,
-            "device": [self.model.device, machine, self.precision],
-            "data": data,
-            "code": checkpoint.code_identity(name for name in sys.modules if name.startswith(rooms)),
-            "torch": torch.__version__,
-        }
-        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+        self.last = (float("nan"), 0.0)  # loss and gradient norm of the last step that was taken
+        self.best_loss, self.best_step = float("inf"), 0  # on the validation split
+        self.worse = 0  # validations since
+        self.ended = False
 
     # ------------------------------------------------------------------------------------------- state
 
     def resume(self) -> int:
         """Load the last checkpoint if there is one; returns the length of the log that goes with it."""
-        state = checkpoint.load(self.scratch, self.identity)
+        state = checkpoint.load(self.scratch, self.identity) if self.group.is_first else None
+        self.group.barrier()  # the first process tidies the folder before the others look
+        state = state if self.group.is_first else checkpoint.load(self.scratch, self.identity)
         if state is None:
             return 0
-        self.network.load_state_dict(state["network"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.seen, self.recent = state["step"], state["seen"], state["recent"]
-        print(f"resumed after step {self.step:,} from {self.scratch / checkpoint.NAME}", flush=True)
+        self.group.load(self.network, self.optimizers, state)
+        self.step, self.seen, self.recent, self.last = state["step"], state["seen"], state["recent"], state["last"]
+        self.best_loss, self.best_step, self.worse, self.ended = state["best"]
+        self.spikes = Spikes(**state["spikes"])
+        if self.group.is_first:
+            print(f"resumed after step {self.step:,} from {self.scratch}", flush=True)
         return int(state["log_bytes"])
 
-    def save(self, log: Log) -> None:
+    def save(self, log: Log | None) -> None:
         """Write a checkpoint; the log is on the disk before it."""
-        state = {
-            "network": self.network.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        state = self.group.state(self.network, self.optimizers) | {
             "step": self.step,
             "seen": self.seen,
             "recent": self.recent,
-            "log_bytes": log.flush(),
+            "last": self.last,
+            "best": (self.best_loss, self.best_step, self.worse, self.ended),
+            "spikes": self.spikes.state(),
         }
-        checkpoint.save(self.scratch, self.identity, state)
+        if log is not None:
+            checkpoint.save(self.scratch, self.identity, state | {"log_bytes": log.flush()}, self.plan.checkpoints)
+        self.group.barrier()
 
     # ------------------------------------------------------------------------------------------- steps
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        inputs, targets = (torch.from_numpy(part).to(self.model.device) for part in batch)
+    def loss(self, batch: Batch, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        inputs, targets = (_on(torch.from_numpy(part), self.model.device) for part in batch)
         with autocast(self.model.device, self.precision):
-            return self.network.loss(inputs, targets)  # type: ignore[no-any-return]
+            return compute(inputs, targets)
 
-    def update(self, batch: Batch) -> tuple[float, float, float]:
-        """One gradient step; returns the loss, the gradient's norm and the factor on the rates."""
-        total, tokens = 0.0, predicted(batch)
-        parts = [np.array_split(part, self.plan.accumulate) for part in batch]
-        for inputs, targets in zip(*parts, strict=True):
-            loss = self.loss((inputs, targets)) * (predicted((inputs, targets)) / tokens)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip or math.inf).item()
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            raise TrainingError(
-                f"step {self.step + 1}: the loss is {total} and the gradient's norm {norm}; lower matrix_rate "
-                f"({self.plan.matrix_rate}) and embedding_rate ({self.plan.embedding_rate}) by half, lengthen warmup "
-                f"({self.plan.warmup}), or set precision: float32"
-            )
-        factor = schedules.factor(self.plan, self.step)
-        optimizers.set_rates(self.optimizers, factor)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.seen += tokens
-        self.recent.append(total)
-        return total, norm, factor
+    def gradient(self, batch: Batch, tokens: float) -> tuple[float, float]:
+        """Put the gradient of the mean loss over all processes' `tokens` in place; returns the loss and its norm."""
+        pieces = self.plan.accumulate
+        split = [np.array_split(part, pieces) for part in batch] if pieces > 1 else [[part] for part in batch]
+        parts = [part for part in zip(*split, strict=True) if part[0].size]
+        total: Any = 0.0
+        for number, part in enumerate(parts):
+            self.draw(number)
+            weight = predicted(part) * self.group.ranks / tokens  # processes' gradients are averaged
+            with self.group.gathering(last=number == len(parts) - 1):
+                loss = self.loss(part, self.step_loss)
+                loss = loss if weight == 1.0 else loss * weight
+                loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        self.penalize()
+        norm = self.group.norm(self.parameters)
+        found: list[float] = self.group.mean(torch.stack((total, norm.to(total.dtype)))).tolist()
+        return found[0], found[1]
+
+    def draw(self, part: int) -> None:
+        """Seed torch's generators for a forward pass."""
+        key = f"{self.seed} {self.step} {part} {self.group.rank}".encode()
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
 
     @torch.no_grad()
-    def validate(self, validation: Batches | None, tokens: int) -> float | None:
-        """Mean loss over the first batches of the validation split, `tokens` in all or what there is."""
+    def penalize(self) -> None:
+        """Add to the gradient that of l1 sum |w| + l2 / 2 sum w^2; the reported loss is without them."""
+        for parameter in self.penalized:
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.sign(), alpha=self.plan.l1).add_(parameter, alpha=self.plan.l2)
+
+    def update(self, batch: Batch, tokens: float) -> float:
+        """One gradient step, or none where it would be a spike; returns the factor on the rates."""
+        loss, norm = self.gradient(batch, tokens)
+        factor = schedules.factor(self.plan, self.step)
+        self.step += 1
+        self.seen += int(tokens)
+        skipped = self.spikes.skip(loss, norm, self.plan.clip)
+        if skipped and self.spikes.hopeless:
+            raise TrainingError(self.why_stopped(loss, norm))
+        if not skipped:
+            if 0 < self.plan.clip < norm:
+                torch._foreach_mul_(
+                    [p.grad for p in self.parameters if p.grad is not None], self.plan.clip / (norm + 1e-6)
+                )
+            optimizers.set_rates(self.optimizers, factor)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.recent.append(loss)
+            self.last = (loss, norm)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        return factor
+
+    def why_stopped(self, loss: float, norm: float) -> str:
+        """What happened when spikes do not end, and what to change."""
+        names = ("matrix_rate", "embedding_rate", "vector_rate") if self.plan.optimizer == "muon" else ("rate",)
+        rates = ", ".join(f"{name} ({getattr(self.plan, name)})" for name in names)
+        return (
+            f"step {self.step}: the loss is {loss:.4g} and the gradient's norm {norm:.4g}; {self.spikes.in_a_row} "
+            f"steps in a row were skipped as spikes, {self.spikes.skipped} in all, so the weights are spoilt. Lower "
+            f"{rates} by half, lengthen warmup ({self.plan.warmup}), lower clip ({self.plan.clip}), or set "
+            "precision: float32"
+        )
+
+    @torch.no_grad()
+    def validate(self, validation: Batches | None) -> float | None:
+        """Mean loss over the first batches of the validation split, `VALIDATION_TOKENS` in all or what there is."""
         if validation is None:
             return None
-        count = min(validation.epoch_steps, max(VALIDATION_TOKENS // tokens, 1))
-        return float(np.mean([self.loss(validation.batch_at(step)).item() for step in range(count)]))
+        self.network.eval()
+        total, tokens = 0.0, 0
+        for step in range(min(validation.epoch_steps, max(VALIDATION_TOKENS // self.plan.batch_tokens, 1))):
+            batch = validation.batch_at(step)
+            total += self.loss(batch, self.whole_loss).item() * predicted(batch)
+            tokens += predicted(batch)
+        self.network.train()
+        total, tokens_of_all = self.group.total([total, tokens])
+        return total / max(tokens_of_all, 1)
+
+    def judge(self, loss: float | None) -> None:
+        """Keep the weights if this validation loss is the best; end the run after `patience` that were not."""
+        if loss is None:
+            return
+        self.worse += 1
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.worse = loss, self.step, 0
+            weights = self.group.weights(self.network)
+            if self.group.is_first:
+                checkpoint.save_best(self.scratch, self.identity, self.step, weights)
+        self.ended = self.plan.patience is not None and self.worse >= self.plan.patience
+
+    def restore_best(self) -> None:
+        """Put back the weights that did best on the validation split."""
+        if self.best_step not in (0, self.step):
+            best = checkpoint.load_best(self.scratch, self.identity, self.best_step)
+            self.group.load_weights(self.network, best)
 
 
 def run(
@@ -147,54 +217,123 @@ def run(
     scratch: Path,
     data: str = "",
     checkpoint_seconds: float = 30.0,
+    group: Group | None = None,
+    decode: Callable[[list[int]], str] | None = None,
 ) -> Outcome:
     """Train `model` in place by `plan`; `data` names the shards by content, so that others are not mixed in.
 
-    Writes `training.jsonl` and `events/` below `output`. Raises `TrainingError` when the loss is no longer a
-    number. A checkpoint is written every `checkpoint_seconds`, and after the last step.
+    Writes `training.jsonl` and `events/` below `output`. Raises `TrainingError` when spikes of the loss do not end,
+    or memory does not suffice. A checkpoint is written every `checkpoint_seconds`, and after the last step. `batches`
+    and `validation` are this process's parts, where `group` has several. `decode` turns tokens into text, for samples.
     """
-    run = Run(model, plan, seed, threads, data, scratch)
-    log = Log(scratch, output / "events", run.resume())
-    log_every, validate_every = -(-plan.steps // LOGGED), -(-plan.steps // max(plan.validations, 1))
-    saved, begun, first, seen = time.monotonic(), time.monotonic(), run.step, run.seen
-    coming = prefetch(batches, range(first, plan.steps), plan.prefetch)
-    with closing(coming), Progress("training", total=plan.steps - first, unit="steps") as progress:
-        for batch in coming:
-            loss, norm, factor = run.update(batch)
-            last = run.step == plan.steps
-            if run.step % log_every == 0 or last:
-                measure = run.step % validate_every == 0 or last
-                log.write(
-                    {
-                        "step": run.step,
-                        "tokens": run.seen,
-                        "loss": float(np.mean(run.recent)),
-                        "validation_loss": run.validate(validation, batch[0].size) if measure else None,
-                        "rate": factor,
-                        "gradient_norm": norm,
-                    }
-                )
-                run.recent = []
-            if last or time.monotonic() - saved >= checkpoint_seconds:
-                run.save(log)
-                saved = time.monotonic()
-            speed = (run.seen - seen) / (time.monotonic() - begun)
-            progress.add(1, f"loss {loss:.3f}, {readable(speed)} tokens/s")
-    log.close()
-    curve = read(log.path)
-    (output / LOG_NAME).write_bytes(log.path.read_bytes())
+    group = group or Group()
+    products = live.flops(model.network, model.context, model.device) if group.is_first else 0.0
+    run = Run(model, plan, seed, threads, data, scratch, group)
+    with ExitStack() as stack:
+        keep, log, events = run.resume(), None, None
+        if group.is_first:
+            events = stack.enter_context(closing(Events(output / "events")))
+            log = stack.enter_context(closing(Log(scratch, events, keep)))
+        _steps(run, batches, validation, log, events, checkpoint_seconds, products, decode)
+    if plan.patience is not None:
+        run.restore_best()
+    curve = []
+    if group.is_first:
+        curve = read(scratch / LOG_NAME)
+        (output / LOG_NAME).write_bytes((scratch / LOG_NAME).read_bytes())
     return Outcome(
-        steps=plan.steps,
-        tokens_seen=curve[-1]["tokens"],
-        epochs=plan.steps / batches.epoch_steps,
-        final_training_loss=curve[-1]["loss"],
-        validation_loss=curve[-1]["validation_loss"],
+        steps=run.step,
+        tokens_seen=run.seen,
+        epochs=run.step / batches.epoch_steps,
+        final_training_loss=curve[-1]["loss"] if curve else None,
+        validation_loss=curve[-1]["validation_loss"] if curve else None,
         device=model.device,
         precision=run.precision,
         threads=threads,
         optimizer=optimizers.describe(plan),
         curve=curve,
+        batch_tokens=plan.batch_tokens,
+        skipped_steps=run.spikes.skipped,
+        stopped_early=run.ended,
+        best_step=run.best_step or None,
+        compiled=bool(plan.compile),
+        processes=group.ranks,
     )
+
+
+def _steps(
+    run: Run,
+    batches: Batches,
+    validation: Batches | None,
+    log: Log | None,
+    events: Events | None,
+    checkpoint_seconds: float,
+    products: float,
+    decode: Callable[[list[int]], str] | None,
+) -> None:
+    """All steps from where the run stands, with records, validations, samples and checkpoints at their times."""
+    plan, group = run.plan, run.group
+    log_every, validate_every, sample_every = (
+        -(-plan.steps // max(times, 1)) for times in (LOGGED, plan.validations, plan.samples)
+    )
+    ahead = max(plan.prefetch, int(run.model.device.startswith("cuda")))
+    coming = prefetch(batches, range(run.step, 0 if run.ended else plan.steps), ahead)
+    saved, interval = time.monotonic(), checkpoint_seconds
+    watch = live.Live(run, products, events)
+    with closing(coming), watch:
+        for batch in coming:
+            due = group.is_first and time.monotonic() - saved >= interval
+            tokens, saving = group.total([predicted(batch), due])
+            factor = take(run, batch, tokens)
+            last = run.step == plan.steps
+            validating = last or run.step % validate_every == 0
+            if validating or run.step % log_every == 0:
+                found = run.validate(validation) if validating else None
+                run.judge(found)
+                if log is not None:
+                    log.write(record(run, found, factor))
+                run.recent = []
+                last = last or run.ended
+            if plan.samples and decode and run.step % sample_every == 0:
+                watch.sample(decode)
+            if last or saving:
+                begun = time.monotonic()
+                run.save(log)
+                saved = time.monotonic()
+                interval = max(checkpoint_seconds, (saved - begun) / SAVING_SHARE) if checkpoint_seconds else 0.0
+            watch.step()
+            if run.ended:
+                break
+
+
+def take(run: Run, batch: Batch, tokens: float) -> float:
+    """`Run.update`; where memory does not suffice, a `TrainingError` that says what would fit."""
+    try:
+        return run.update(batch, tokens)
+    except torch.OutOfMemoryError:
+        pass  # the error's traceback holds the step's tensors: it must be gone before smaller steps are tried
+    rows = -(-len(batch[0]) // run.plan.accumulate)
+
+    def attempt(count: int) -> None:
+        for optimizer in run.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        part = batch[0][:count], batch[1][:count]
+        run.loss(part, run.step_loss).backward()  # type: ignore[no-untyped-call]
+
+    raise memory.advise(attempt, rows, run.plan.accumulate, batch[0].shape[1], run.model.device)
+
+
+def record(run: Run, validation_loss: float | None, factor: float) -> dict[str, Any]:
+    """A line of the log: what happened since the last one."""
+    return {
+        "step": run.step,
+        "tokens": run.seen,
+        "loss": float(np.mean(run.recent)) if run.recent else None,
+        "validation_loss": validation_loss,
+        "rate": factor,
+        "gradient_norm": run.last[1],
+        "skipped": run.spikes.skipped,
+    }
 
 
 def predicted(batch: Batch) -> int:
@@ -211,5 +350,6 @@ def prepare(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _cpu_name() -> str:
-    return f"{torch.cpu.get_capabilities().get('cpu_name', 'cpu')}, {torch.backends.cpu.get_cpu_capability()}"
+def _on(values: Tensor, device: str) -> Tensor:
+    """`values` on the device; to a GPU without waiting for it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else values

@@ -25,6 +25,15 @@ class Outcome:
     optimizer: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
     packing: dict[str, Any] = field(default_factory=dict)  # an epoch's rows, padding and cut documents; see `Account`
+    batch_tokens: int | None = None  # of a step; None where there are none
+    skipped_steps: int = 0  # whose loss or gradient was a spike, see `spikes`
+    stopped_early: bool = False  # because the validation loss was no longer falling
+    best_step: int | None = (
+        None  # that with the lowest validation loss; after an early stop its weights are the model's
+    )
+    budget: dict[str, Any] = field(default_factory=dict)  # `minutes`, and the `steps` that they were turned into
+    compiled: bool = False
+    processes: int = 1
 
     def metrics(self) -> dict[str, Any]:
         """As the manifest's metrics: the curve thinned to at most `CURVE_POINTS`, every validation kept."""

@@ -1,0 +1,141 @@
+"""How fast training goes, for whoever watches: tokens a second, MFU, the time left.
+
+MFU (model FLOPs utilization, Chowdhery et al. 2022, appendix B) is the share of the device's peak that goes into the
+products a forward and a backward pass need. They are counted on one row of tokens, not guessed from a formula; the peak
+is the maker's for known GPUs, and elsewhere what a large product of the run's precision reaches when measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from pileline.progress import Progress, readable
+
+from .events import Events
+
+EVERY = 5.0  # seconds between two looks
+SAMPLE_TOKENS = 60
+# Dense bfloat16 products with float32 sums, FLOP/s, from NVIDIA's data sheets; the first name that fits counts.
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "A10": 125e12,
+}
+SIDE = 1024  # of the square matrices that measure a peak
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the floating-point operations of products, by torch's own table."""
+
+    total: float = 0.0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def flops(network: Any, tokens: int, device: str) -> float:
+    """Floating-point operations of the products of a forward and backward pass, a token; in rows of `tokens`."""
+    row = torch.zeros((1, tokens), dtype=torch.int64, device=device)
+    with (
+        _Products() as counter,  # type: ignore[no-untyped-call]
+        sdpa_kernel(SDPBackend.MATH),  # plain products, which are counted; the CPU's fused kernel is not
+        torch.backends.mkldnn.flags(enabled=False, allow_tf32=False),  # type: ignore[no-untyped-call]  # nor is its LSTM
+    ):
+        network.loss(row, row).backward()
+    network.zero_grad(set_to_none=True)
+    return float(counter.total) / tokens
+
+
+def peak(device: str, precision: str) -> float:
+    """FLOP/s of the device, or of the CPU's cores that torch may use, in products of `precision`."""
+    if device.startswith("cuda") and precision == "bfloat16":
+        name = torch.cuda.get_device_name()
+        for known, speed in PEAKS.items():
+            if known in name:
+                return speed
+    side = SIDE * (8 if device.startswith("cuda") else 1)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    matrix = torch.ones((side, side), dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(4):
+        begun = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - begun)
+    return 2 * side**3 / best
+
+
+class Live:
+    """Shows a run every `EVERY` seconds, on the screen and in `events`; called after each step, and cheap.
+
+    `products` are FLOPs a token; without `events` nothing is shown.
+    """
+
+    def __init__(self, run: Any, products: float, events: Events | None) -> None:
+        self._run, self._events = run, events
+        self._begun = self._looked = time.monotonic()
+        self._first, self._step, self._tokens = run.step, run.step, run.seen
+        if events is not None:
+            self._progress = Progress("training", total=run.plan.steps - run.step, unit="steps", every=EVERY / 2)
+            self._use = products / (peak(run.model.device, run.precision) * run.group.ranks)  # of a token a second
+
+    def step(self) -> None:
+        """After each step."""
+        now = time.monotonic()
+        if self._events is not None and (now - self._looked >= EVERY or self._run.step == self._run.plan.steps):
+            self._look(now, self._events)
+
+    def _look(self, now: float, events: Events) -> None:
+        run, (loss, norm) = self._run, self._run.last
+        speed = (run.seen - self._tokens) / max(now - self._looked, 1e-9)
+        pace = (now - self._begun) / (run.step - self._first)
+        measured = {"tokens_per_second": round(speed, 1), "mfu": round(speed * self._use, 4)}
+        left = {"seconds_left": round(pace * (run.plan.steps - run.step), 1)}
+        events.line({"step": run.step, "tokens": run.seen, "loss": loss, "gradient_norm": norm} | measured | left)
+        events.numbers(run.step, measured)
+        skipped = f", {run.spikes.skipped} steps skipped" if run.spikes.skipped else ""
+        self._progress.add(
+            run.step - self._step,
+            f"loss {loss:.3f}, gradient {norm:.2f}, {readable(speed)} tokens/s, MFU {measured['mfu']:.0%}{skipped}",
+        )
+        self._looked, self._step, self._tokens = now, run.step, run.seen
+
+    def sample(self, decode: Callable[[list[int]], str]) -> None:
+        """What the model writes by itself now. A model of which each process has a part cannot be asked by one."""
+        if self._events is None or not self._run.group.whole:
+            return
+        run = self._run
+        tokens = run.model.generate(
+            np.zeros(0, dtype=np.int64), SAMPLE_TOKENS, temperature=0.8, top_k=50, seed=run.seed + run.step
+        )
+        run.network.train()
+        text = decode(tokens.tolist())
+        self._events.text(run.step, "sample", text)
+        print(f"── after step {run.step:,}\n{text}", flush=True)
+
+    def __enter__(self) -> Live:
+        if self._events is not None:
+            self._progress.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._events is not None:
+            self._progress.__exit__(kind, error, at)
