@@ -20,7 +20,7 @@ from pileline.models import LanguageModel
 from pileline.shards import Loader, ShardSet, TokenStream, open_shards
 
 from .outcome import Outcome, loss_over
-from .settings import Plan, TrainingError, refuse_unknown
+from .settings import BUDGETS, Plan, TrainingError, refuse_unknown
 
 if TYPE_CHECKING:
     from .group import Group
@@ -51,7 +51,7 @@ def train(
 
         refuse_unknown(settings, known)
         return counting.run(model, open_shards(shards, "train"), _sample(_validation(shards)), threads, Path(output))
-    plan = Plan.of(settings, known)
+    plan = Plan.of(model.training_defaults | settings, known)
     model.to(device)
     return by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
 
@@ -68,7 +68,7 @@ def by_gradient(
     group: Group | None = None,
 ) -> Outcome:
     """`train` for a model that learns by gradient and is on its device, in this process, one of `group`."""
-    from . import derived, loop  # torch takes seconds to import
+    from . import budget, derived, loop  # torch takes seconds to import
     from .group import Group
 
     group = group or Group()
@@ -81,10 +81,16 @@ def by_gradient(
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
         held_out = rows(validation, seed=0)  # the same blocks whatever the seed
-    settled = derived.settle(plan, batch * model.context, loader.epoch_steps)
+    settled = derived.settle(replace(plan, minutes=None), batch * model.context, loader.epoch_steps)
     data = manifest.canonical_json(manifest.read(shards, "shards").files)
-    places = Path(output), Path(scratch)
-    outcome = loop.run(model, loader, held_out, settled, seed, threads, *places, data, group=group, decode=decode)
+    output, scratch = Path(output), Path(scratch)
+    if plan.minutes is not None:
+        steps = budget.steps_in(plan.minutes, model, loader, settled, seed, threads, scratch, data, group)
+        settled = derived.settle(replace(plan, minutes=None, steps=steps), batch * model.context, loader.epoch_steps)
+    outcome = loop.run(
+        model, loader, held_out, settled, seed, threads, output, scratch, data, group=group, decode=decode
+    )
+    outcome.budget = {name: getattr(plan, name) for name in BUDGETS if getattr(plan, name) is not None}
     model.complete(whole.tokens)
     outcome.packing = loader.account().to_dict()
     outcome.validation_loss = loss_over(model, _sample(validation)) if group.whole else outcome.validation_loss

@@ -94,7 +94,7 @@ class Live:
         self._begun = self._looked = time.monotonic()
         self._first, self._step, self._tokens = run.step, run.step, run.seen
         if events is not None:
-            self._progress = Progress("training", total=run.plan.steps - run.step, unit="steps", every=EVERY / 2)
+            self._progress = Progress("training", total=run.plan.steps - run.step, unit="steps", every=0.9 * EVERY)
             self._use = products / (peak(run.model.device, run.precision) * run.group.ranks)  # of a token a second
 
     def step(self) -> None:

@@ -31,7 +31,9 @@ class Outcome:
     best_step: int | None = (
         None  # that with the lowest validation loss; after an early stop its weights are the model's
     )
-    budget: dict[str, Any] = field(default_factory=dict)  # `minutes`, and the `steps` that they were turned into
+    budget: dict[str, Any] = field(
+        default_factory=dict
+    )  # as configured, of steps, tokens, epochs or minutes; `steps` says what came of it
     compiled: bool = False
     processes: int = 1
 
