@@ -25,10 +25,22 @@ def test_models_have_the_settings_of_the_schema(kind: str) -> None:
     assert set(defaults("models", kind)) == model.setting_names() | plan
 
 
-def test_the_plan_of_training_has_the_defaults_of_the_schema() -> None:
-    schema = defaults("models", "transformer")
-    assert {field.name: field.default for field in fields(Plan)} == {
+@pytest.mark.parametrize(
+    "kind", [kind for kind in sorted(models.REGISTRY) if models.resolve(kind).learns_by == "gradient"]
+)
+def test_the_plan_of_training_has_the_defaults_of_the_schema(kind: str) -> None:
+    schema, usual = defaults("models", kind), models.resolve(kind).training_defaults
+    plan = Plan.of(usual, set())
+    assert {field.name: getattr(plan, field.name) for field in fields(Plan)} == {
         field.name: schema[field.name] for field in fields(Plan)
+    }
+
+
+@pytest.mark.parametrize("kind", [kind for kind in sorted(models.REGISTRY) if kind != "ngram"])
+def test_shapes_have_the_defaults_of_the_schema(kind: str) -> None:
+    schema, shape = defaults("models", kind), models.resolve(kind).shape_class
+    assert {field.name: field.default for field in fields(shape)} == {
+        field.name: schema[field.name] for field in fields(shape)
     }
 
 

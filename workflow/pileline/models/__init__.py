@@ -17,9 +17,11 @@ from . import own
 from .interface import LanguageModel, ModelError, read_configuration
 
 REGISTRY = {
+    "lstm": "pileline.models.lstm:LSTM",
     "ngram": "pileline.models.ngram:NGram",
     "residual": "pileline.models.residual:Residual",
     "transformer": "pileline.models.transformer:Transformer",
+    "transformer-2017": "pileline.models.transformer_2017:Transformer2017",
 }
 
 

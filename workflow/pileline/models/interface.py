@@ -45,6 +45,7 @@ class LanguageModel(ABC):
     kind: ClassVar[str]
     learns_by: ClassVar[str]  # "counts" or "gradient"
     has_features: ClassVar[bool] = False
+    training_defaults: ClassVar[dict[str, Any]] = {}  # of training's settings, where this kind's usual ones differ
     vocabulary_size: int
     end: int
     context: int  # tokens that a prediction can see, at most
