@@ -52,8 +52,17 @@ def train(
         refuse_unknown(settings, known)
         return counting.run(model, open_shards(shards, "train"), _sample(_validation(shards)), threads, Path(output))
     plan = Plan.of(model.training_defaults | settings, known)
-    model.to(device)
-    return by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
+    if plan.processes > 1:
+        from .launch import launch
+
+        outcome = launch(model, shards, settings, plan, seed, device, threads, output, scratch, decode)
+        model.to(device)
+    else:
+        model.to(device)
+        outcome = by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
+    model.complete(open_shards(shards, "train").tokens)
+    outcome.validation_loss = loss_over(model, _sample(_validation(shards)))
+    return outcome
 
 
 def by_gradient(
@@ -67,7 +76,7 @@ def by_gradient(
     decode: Callable[[list[int]], str] | None = None,
     group: Group | None = None,
 ) -> Outcome:
-    """`train` for a model that learns by gradient and is on its device, in this process, one of `group`."""
+    """The steps of `train`, for a model that learns by gradient and is on its device, in this process of `group`."""
     from . import budget, derived, loop  # torch takes seconds to import
     from .group import Group
 
@@ -91,9 +100,7 @@ def by_gradient(
         model, loader, held_out, settled, seed, threads, output, scratch, data, group=group, decode=decode
     )
     outcome.budget = {name: getattr(plan, name) for name in BUDGETS if getattr(plan, name) is not None}
-    model.complete(whole.tokens)
     outcome.packing = loader.account().to_dict()
-    outcome.validation_loss = loss_over(model, _sample(validation)) if group.whole else outcome.validation_loss
     return outcome
 
 

@@ -318,7 +318,8 @@ def take(run: Run, batch: Batch, tokens: float) -> float:
         for optimizer in run.optimizers:
             optimizer.zero_grad(set_to_none=True)
         part = batch[0][:count], batch[1][:count]
-        run.loss(part, run.step_loss).backward()  # type: ignore[no-untyped-call]
+        with run.group.gathering(last=False):  # other processes do not wait for this gradient
+            run.loss(part, run.step_loss).backward()  # type: ignore[no-untyped-call]
 
     raise memory.advise(attempt, rows, run.plan.accumulate, batch[0].shape[1], run.model.device)
 
