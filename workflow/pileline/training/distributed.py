@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -117,6 +118,8 @@ class Sharded(Several):
         for layers in [module for module in network.modules() if isinstance(module, nn.ModuleList)]:
             for layer in layers:
                 fully_shard(layer, mesh=mesh)
+        # FSDP warns of views among a layer's outputs, which must not be changed in place: here keys and values, unused.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         self._network: Any = fully_shard(network, mesh=mesh)
         register_fsdp_forward_method(network, "loss")
         return network.loss  # type: ignore[no-any-return]
@@ -198,8 +201,9 @@ def _gathered(value: Tensor) -> Tensor:
 
 
 def _part(value: Any, like: Tensor) -> Any:
-    """Of a whole tensor, what this process has of `like`, if that is shared out and of the same shape."""
-    if not (isinstance(value, Tensor) and isinstance(like, DTensor) and value.shape == like.shape):
+    """Of a whole tensor, what this process has of it if it goes with the rows of `like`, which are shared out."""
+    goes = isinstance(value, Tensor) and value.ndim > 0 and value.shape == like.shape[: value.ndim]
+    if not (goes and isinstance(like, DTensor)):
         return value
     everywhere = DTensor.from_local(value.to(like.device), like.device_mesh, [Replicate()], run_check=False)
     return everywhere.redistribute(like.device_mesh, like.placements)
