@@ -127,9 +127,13 @@ class Run:
         return found[0], found[1]
 
     def draw(self, part: int) -> None:
-        """Seed torch's generators for a forward pass."""
+        """Seed torch's generator of the device for a forward pass."""
         key = f"{self.seed} {self.step} {part} {self.group.rank}".encode()
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
+        number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+        if self.model.device.startswith("cuda"):
+            torch.cuda.manual_seed(number)
+        else:  # torch.manual_seed would go round all devices, which takes as long as a small layer
+            torch.default_generator.manual_seed(number)
 
     @torch.no_grad()
     def penalize(self) -> None:
