@@ -262,14 +262,13 @@ def test_cosine_ends_at_a_tenth():
 def test_muon_has_the_matrices_and_adam_the_rest_at_their_rates():
     network = models.build(SMALL, V, END).network
     plan = derived.Settled(matrix_rate=0.03, embedding_rate=0.1, vector_rate=0.2)
-    muon, adam = optimizers.build(network.parameter_groups(), plan)
+    muon, adam, rows = optimizers.build(network.parameter_groups(), plan)
     assert isinstance(muon, torch.optim.Muon)
-    optimizers.set_rates([muon, adam], 0.5)
-    assert [g["lr"] for g in (*muon.param_groups, *adam.param_groups)] == [0.015, 0.05, 0.1]
-    assert {id(p) for p in adam.param_groups[0]["params"]} == {
-        id(network.embedding.weight),
-        id(network.bigram.weight),
-    }
+    optimizers.set_rates([muon, adam, rows], 0.5)
+    found = [group["lr"] for optimizer in (muon, adam, rows) for group in optimizer.param_groups]
+    assert found == [0.015, 0.05, 0.1, 0.5 * optimizers.TABLE_RATE * 0.1]
+    assert [id(p) for p in adam.param_groups[0]["params"]] == [id(network.embedding.weight)]
+    assert [id(p) for p in rows.param_groups[0]["params"]] == [id(network.bigram.weight)]
 
 
 # ------------------------------------------------------------------------------------------------ settings

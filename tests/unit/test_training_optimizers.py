@@ -11,8 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline import training
-from pileline.training import derived, muon, optimizers, schedules
+from pileline import models, training
+from pileline.models.neural import Table
+from pileline.training import derived, muon, optimizers, schedules, tables
+from pileline.training.group import Group
 from pileline.training.settings import OPTIMIZERS, SCHEDULES
 from torch import nn
 
@@ -21,12 +23,12 @@ STEPS = 12
 
 
 class Network(nn.Module):
-    """A table, two matrices of one shape and its transpose, a square one, a vector: all that optimizers tell apart."""
+    """Embeddings, a table, matrices of one shape and its transpose, a square one, a vector: all that is told apart."""
 
     def __init__(self):
         super().__init__()
         generator = torch.Generator().manual_seed(5)
-        self.table = nn.Embedding(11, 6)
+        self.table, self.hashed = nn.Embedding(11, 6), Table(40, 6)
         self.first, self.second = nn.Linear(6, 16, bias=False), nn.Linear(6, 16, bias=False)
         self.back, self.square = nn.Linear(16, 6, bias=False), nn.Linear(6, 6)
         with torch.no_grad():
@@ -34,12 +36,17 @@ class Network(nn.Module):
                 parameter.normal_(0, 0.3, generator=generator)
 
     def forward(self, x):
-        x = self.table(x)
+        x = self.table(x) + self.hashed(x * 3)
         return self.square(x + self.back(torch.tanh(self.first(x)) * self.second(x)))
 
     def parameter_groups(self):
         matrices = [self.first.weight, self.second.weight, self.back.weight, self.square.weight]
-        return {"matrices": matrices, "embeddings": [self.table.weight], "vectors": [self.square.bias]}
+        return {
+            "matrices": matrices,
+            "embeddings": [self.table.weight],
+            "tables": [self.hashed.weight],
+            "vectors": [self.square.bias],
+        }
 
 
 def plan_of(optimizer, **changes):
@@ -101,7 +108,7 @@ def test_settings_of_an_optimizer_reach_it():
         0.5,
         0.6,
     )
-    muon_, adam = optimizers.build(network.parameter_groups(), plan_of("muon", momentum=0.5, beta1=0.1))
+    muon_, adam, _ = optimizers.build(network.parameter_groups(), plan_of("muon", momentum=0.5, beta1=0.1))
     assert muon_.defaults["momentum"] == 0.5
     assert adam.defaults["betas"] == (0.1, 0.95)
 
@@ -115,6 +122,7 @@ def test_muon_is_torchs_on_matrices_and_adamw_elsewhere(decay):
     theirs = [
         torch.optim.Muon(groups["matrices"], lr=0.02, momentum=0.95, weight_decay=decay),
         torch.optim.AdamW(rest, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0),
+        tables.Rows(groups["tables"], lr=0.03 * optimizers.TABLE_RATE),
     ]
     found = descend(network, made)
     assert found == pytest.approx(descend(expected, theirs), rel=0.02, abs=0.001)  # of bfloat16 products
@@ -158,6 +166,79 @@ def test_without_bfloat16_products_are_made_in_float32(monkeypatch):
         torch.testing.assert_close(result.double(), x, atol=1e-4, rtol=1e-3)
 
 
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def rows_of(table, **changes):
+    return tables.Rows([table.weight], **({"lr": 0.3, "beta2": 0.9} | changes))
+
+
+def look_up(table, optimizer, step, scale=1.0):
+    tokens = torch.from_numpy(np.random.default_rng(step).integers(0, 9, 6))
+    (scale * (table(tokens) * torch.arange(6.0)[:, None]).sin()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return tokens
+
+
+def test_rows_follow_the_formula_and_only_those_that_were_seen():
+    table = Table(20, 4, sparse=True)
+    expected, square, seen = table.weight.detach().double().clone(), [0.0] * 20, [0] * 20
+    optimizer = rows_of(table)
+    for step in range(9):
+        tokens = torch.from_numpy(np.random.default_rng(step).integers(0, 9, 6))
+        weights = expected.clone().requires_grad_()
+        (weights[tokens] * torch.arange(6.0)[:, None]).sin().sum().backward()
+        for row in sorted(set(tokens.tolist())):
+            gradient = weights.grad[row]
+            if not gradient.any():
+                continue
+            seen[row] += 1
+            square[row] = 0.9 * square[row] + 0.1 * gradient.square().mean().item()
+            expected[row] -= 0.3 * gradient / math.sqrt(square[row] / (1 - 0.9 ** seen[row]))
+        look_up(table, optimizer, step)
+    torch.testing.assert_close(table.weight.detach().double(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_take_the_same_steps_whatever_the_gradients_layout():
+    sparse = Table(20, 4, sparse=True)
+    dense = copy.deepcopy(sparse)
+    dense.sparse = False
+    pairs = [(table, rows_of(table)) for table in (sparse, dense)]
+    for step in range(9):
+        for table, optimizer in pairs:
+            look_up(table, optimizer, step)
+    assert torch.equal(sparse.weight, dense.weight)
+
+
+def test_rows_do_not_depend_on_the_scale_of_the_loss():
+    table = Table(20, 4, sparse=True)
+    other = copy.deepcopy(table)
+    for one, scale in ((table, 1.0), (other, 1e-4)):
+        optimizer = rows_of(one)
+        for step in range(5):
+            look_up(one, optimizer, step, scale)
+    torch.testing.assert_close(table.weight, other.weight, atol=1e-4, rtol=1e-3)
+
+
+def test_the_norm_of_sparse_gradients_is_that_of_dense_ones():
+    sparse, dense = Table(20, 4, sparse=True), Table(20, 4)
+    other = torch.arange(5.0)
+    for table in (sparse, dense):
+        (table(torch.tensor([3, 1, 3])) * torch.tensor([1.0, 2.0, 5.0])[:, None]).sum().backward()
+    norms = [tables.norm([table.weight.grad, other]) for table in (sparse, dense)]
+    assert norms[0].item() == pytest.approx(math.sqrt(4 * (36 + 4) + 30))
+    torch.testing.assert_close(*norms)
+
+
+def test_a_group_of_one_process_on_a_cpu_has_sparse_gradients_with_muon_alone():
+    shape = {"kind": "transformer", "layers": 1, "heads": 1, "width": 4, "context": 4, "bigrams": 50}
+    for plan, sparse in ((plan_of("muon"), True), (plan_of("adamw"), False), (plan_of("muon", compile=True), False)):
+        network = models.build(shape, 10, 0).network
+        Group().optimizers(network, plan)
+        assert network.bigram.sparse is sparse
+
+
 # ------------------------------------------------------------------------------------------------- decay
 
 
@@ -198,9 +279,10 @@ def test_a_resumed_optimizer_goes_on_with_the_same_bits(name):
 
 
 def test_rates_are_full_rates_times_the_factor():
-    _, (matrices, rest) = ours(plan_of("muon"))
-    optimizers.set_rates([matrices, rest], 0.5)
-    assert [group["lr"] for group in (*matrices.param_groups, *rest.param_groups)] == [0.01, 0.015, 0.02]
+    _, (matrices, rest, hashed) = ours(plan_of("muon"))
+    optimizers.set_rates([matrices, rest, hashed], 0.5)
+    found = [group["lr"] for optimizer in (matrices, rest, hashed) for group in optimizer.param_groups]
+    assert found == [0.01, 0.015, 0.02, 0.015 * optimizers.TABLE_RATE]
     _, (only,) = ours(plan_of("momentum"))
     optimizers.set_rates([only], 0.5)
     assert [group["lr"] for group in only.param_groups] == [0.005, 0.005]

@@ -34,6 +34,13 @@ def predicted(targets: Tensor) -> Tensor:
     return (targets >= 0).sum().clamp(min=1)
 
 
+class Table(nn.Embedding):
+    """An embedding of so many rows that a step of training sees few of them, as a hashed one.
+
+    It has a group of its own among the parameters, so that training need not pass over rows that nothing was said of.
+    """
+
+
 class Network(nn.Module):
     """Token ids [batch, length] to the distribution of each next token."""
 
@@ -83,12 +90,19 @@ class Network(nn.Module):
         return -self.log_likelihood(self.hidden(tokens).flatten(0, 1), targets.flatten()).sum() / predicted(targets)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What the optimizer treats alike: hidden `matrices`, `embeddings` (and an output layer `head`), `vectors`."""
-        embeddings = {id(layer.weight) for layer in self.modules() if isinstance(layer, nn.Embedding)}
-        groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
+        """What the optimizer treats alike.
+
+        Hidden `matrices`; `embeddings`, and an output layer `head`; `tables`, which are a `Table`'s; `vectors`.
+        """
+        looked_up = {
+            id(layer.weight): "tables" if isinstance(layer, Table) else "embeddings"
+            for layer in self.modules()
+            if isinstance(layer, nn.Embedding)
+        }
+        groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "tables": [], "vectors": []}
         for name, parameter in self.named_parameters():
-            outer = id(parameter) in embeddings or name.startswith("head.")
-            groups["vectors" if parameter.ndim < 2 else "embeddings" if outer else "matrices"].append(parameter)
+            inner = "vectors" if parameter.ndim < 2 else "embeddings" if name.startswith("head.") else "matrices"
+            groups[looked_up.get(id(parameter), inner)].append(parameter)
         return groups
 
 

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import ModelError
-from .neural import Network, Neural, State
+from .neural import Network, Neural, State, Table
 
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
@@ -203,7 +203,7 @@ class Decoder(Network):
         super().__init__()
         self.shape, self.vocabulary_size, self.end = shape, vocabulary_size, end
         self.embedding = nn.Embedding(vocabulary_size, shape.width)
-        self.bigram = nn.Embedding(shape.bigrams, shape.width) if shape.bigrams else None
+        self.bigram = Table(shape.bigrams, shape.width) if shape.bigrams else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.again = nn.Parameter(torch.zeros(shape.layers)) if shape.again else None  # how much each layer gets
         body = sum(p.numel() for p in self.blocks.parameters()) + vocabulary_size * shape.width
@@ -269,11 +269,11 @@ class Decoder(Network):
         return (F.linear(outputs, self.embedding.weight) if self.tied else outputs).float()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What the optimizer treats alike: hidden `matrices`, `embeddings` (and an untied head), `vectors`."""
-        groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
-        for name, parameter in self.named_parameters():
-            outer = name.startswith(("embedding", "bigram")) or (name.startswith("head") and not self.tied)
-            groups["vectors" if parameter.ndim < 2 else "embeddings" if outer else "matrices"].append(parameter)
+        """See `Network.parameter_groups`; a tied head is a square matrix before the embeddings, and no output layer."""
+        groups = super().parameter_groups()
+        if self.tied:
+            head = groups["embeddings"].pop()  # the network's last parameter
+            groups["matrices"].append(head)
         return groups
 
 

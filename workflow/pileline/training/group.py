@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import optimizers
+from . import optimizers, tables
 from .derived import Settled
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # inputs and targets [rows, context] to the mean loss in nats a token
@@ -38,6 +38,9 @@ class Group:
 
     def optimizers(self, network: Any, plan: Settled) -> list[torch.optim.Optimizer]:
         """The optimizers of the wrapped network."""
+        on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
+        if plan.optimizer == "muon" and on_cpu and self.ranks == 1 and not plan.compile:
+            tables.use_sparse_gradients(network)
         return optimizers.build(network.parameter_groups(), plan)
 
     def gathering(self, last: bool) -> AbstractContextManager[Any]:
@@ -46,7 +49,7 @@ class Group:
 
     def norm(self, parameters: list[nn.Parameter]) -> Tensor:
         """The 2-norm of the whole gradient, a scalar."""
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return tables.norm([p.grad for p in parameters if p.grad is not None])
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes of each of `values`."""

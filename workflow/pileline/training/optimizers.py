@@ -5,7 +5,8 @@
     rmsprop    v = beta2 v + (1 - beta2) g^2;  w -= rate * g / sqrt(v)                (Tieleman & Hinton 2012)
     adam       m and v as above, without the bias of their zero starts; w -= rate * m / sqrt(v)  (Kingma & Ba 2015)
     adamw      the same, and the weights decay beside it                              (Loshchilov & Hutter 2019)
-    muon       matrices: the nearest orthogonal matrix to the momentum, see `muon.py`; all else: adamw
+    muon       matrices: the nearest orthogonal matrix to the momentum, see `muon.py`; look-up tables: see
+               `tables.py`; all else: adamw
 
 All decay is decoupled: a step first shrinks the weights of two or more dimensions by rate * weight_decay, whatever
 the gradient's scale. A penalty in the loss (`l1`, `l2` in the plan) is another thing, and the loop's.
@@ -23,12 +24,14 @@ from torch import nn
 
 from .derived import Settled
 from .muon import Muon
+from .tables import Rows
 
 MUON_MOMENTUM = 0.95
 MOMENTUM = 0.9
 BETAS = {"adam": (0.9, 0.999), "adamw": (0.9, 0.95), "muon": (0.9, 0.95), "rmsprop": (0.0, 0.99)}
 EPSILON = 1e-8  # Kingma & Ba's
 EMBEDDING_EPSILON = 1e-10  # of Muon's AdamW: a rare token's gradient is small, and its rate is to be its own
+TABLE_RATE = 3.0  # of the embeddings' rate: a table's row is seen a few times, an embedding's in every step
 MUON_RATES = ("matrix_rate", "embedding_rate", "vector_rate")
 FEWEST_AXES = 2  # of weights that decay
 
@@ -84,6 +87,9 @@ def _muon(groups: Groups, plan: Settled) -> list[torch.optim.Optimizer]:
         made.append(Muon([matrices], momentum=_momentum(plan)))
     if rest:
         made.append(torch.optim.AdamW(rest, betas=_betas(plan), eps=EMBEDDING_EPSILON, fused=True))
+    if groups.get("tables"):
+        rate = TABLE_RATE * plan.embedding_rate
+        made.append(Rows([{"params": groups["tables"], "lr": rate, "base": rate}], beta2=_betas(plan)[1]))
     return made
 
 
@@ -126,5 +132,5 @@ NAMES = {
     "rmsprop": "RMSprop",
     "adam": "Adam",
     "adamw": "AdamW",
-    "muon": "Muon on matrices, AdamW on embeddings and vectors",
+    "muon": "Muon on matrices, AdamW on embeddings and vectors, RMSprop by row on look-up tables",
 }
