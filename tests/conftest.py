@@ -57,8 +57,16 @@ def write_texts(folder: Path) -> None:
         (code / f"{path.stem}.txt").write_text(path.read_text(encoding="utf-8")[:20_000], encoding="utf-8")
 
 
+def own_code() -> dict[str, str]:
+    """The modules that the README shows as the user's own, by the file's name in their first line."""
+    blocks = re.findall(
+        r"```python\n# (\w+\.py)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    return dict(blocks)
+
+
 def small_config() -> dict[str, Any]:
-    """Every kind of part, small: three sources (cut by files, whole, cut by documents), two corpora, two models."""
+    """Every kind of part, small: three sources (cut by files, whole, cut by documents), two corpora, some models."""
     mix = {"prose": 1.0, "code": 1.5, "topics": 1.0}
     return {
         "sources": {
@@ -66,7 +74,10 @@ def small_config() -> dict[str, Any]:
             "code": {"path": "texts/code/*.txt", "read": {"format": "text", "split": 2000}},
             "topics": {"path": "texts/topics.jsonl", "parts": 2, "read": {"format": "jsonl", "metadata": ["topic"]}},
         },
-        "recipes": {"none": [], "slimpajama": ["fix_unicode", {"short": {"characters": 200}}]},
+        "recipes": {
+            "none": [],
+            "slimpajama": ["fix_unicode", {"short": {"characters": 200}}, {"my_filters:no_shouting": {"share": 0.9}}],
+        },
         "deduplications": {"none": {"kind": "none"}, "minhash": {"kind": "minhash"}},
         "holdout": {"validation": 0.05, "test": 0.05},
         "corpora": {
@@ -85,11 +96,13 @@ def small_config() -> dict[str, Any]:
                 "steps": 12,
                 "batch_tokens": 256,
             },
+            "tiny": {"kind": "my_models:Tiny", "width": 16, "context": 32, "steps": 12, "batch_tokens": 256},
         },
         "evaluation": {"holdout": "demo", "prompts": ["The river {x} of 'quotes'"]},
         "tasks": {"topic": {"source": "topics", "recipe": "slimpajama", "label": "topic", "test": 0.3}},
         "experiments": [
-            {"corpus": ["demo", "raw"], "tokenizer": "bpe", "model": ["ngram", "transformer"]},
+            {"corpus": ["demo", "raw"], "tokenizer": "bpe", "model": "ngram"},
+            {"corpus": "demo", "tokenizer": "bpe", "model": ["transformer", "tiny"]},
             {"corpus": "demo", "tokenizer": "bpe", "model": "transformer", "task": "topic"},
         ],
         "seed": 1,
@@ -171,6 +184,8 @@ def new_line(folder: Path) -> Line:
         else:
             shutil.copy2(source, folder / name)
     write_texts(folder / "texts")
+    for name, code in own_code().items():
+        (folder / name).write_text(code, encoding="utf-8")
     line = Line(folder)
     line.write_config(small_config())
     return line

@@ -151,13 +151,12 @@ def test_no_training_text_is_held_out_anywhere(finished: Line) -> None:
 # ------------------------------------------------------------------------------------------ evaluation
 def test_bits_per_byte_divide_by_the_true_bytes_of_the_holdout(finished: Line) -> None:
     holdout = table(finished, "corpora/demo/test.parquet")
-    for corpus in CORPORA:
-        for model in ("ngram", "transformer"):
-            scored = metrics(finished, f"evaluations/{corpus}/bpe/{model}")
-            assert scored["overall"]["bytes"] == text_bytes(holdout), (corpus, model)
-            bits = table(finished, f"evaluations/{corpus}/bpe/{model}/documents.parquet")["bits"].sum()
-            assert scored["overall"]["bits_per_byte"] == pytest.approx(bits / text_bytes(holdout))
-            assert 0 < scored["overall"]["bits_per_byte"] < 8
+    for name in ("demo/bpe/ngram", "demo/bpe/transformer", "demo/bpe/tiny", "raw/bpe/ngram"):
+        scored = metrics(finished, f"evaluations/{name}")
+        assert scored["overall"]["bytes"] == text_bytes(holdout), name
+        bits = table(finished, f"evaluations/{name}/documents.parquet")["bits"].sum()
+        assert scored["overall"]["bits_per_byte"] == pytest.approx(bits / text_bytes(holdout))
+        assert 0 < scored["overall"]["bits_per_byte"] < 8
 
 
 def test_the_manifest_of_a_model_says_what_was_trained(finished: Line) -> None:
@@ -167,6 +166,13 @@ def test_the_manifest_of_a_model_says_what_was_trained(finished: Line) -> None:
     lines = (finished.folder / "results/models/demo/bpe/transformer/training.jsonl").read_text().splitlines()
     assert all("loss" in json.loads(text) for text in lines)
     assert list((finished.folder / "results/models/demo/bpe/transformer/events").iterdir())
+
+
+def test_a_model_of_the_users_own_is_trained_like_any_other(finished: Line) -> None:
+    said = metrics(finished, "models/demo/bpe/tiny")
+    assert (said["kind"], said["steps"]) == ("my_models:Tiny", 12)
+    assert said["parameters"] > 0
+    assert said["curve"][-1]["loss"] < said["curve"][0]["loss"]
 
 
 def test_a_task_is_solved_beside_its_baselines_and_its_texts_stay_out_of_training(finished: Line) -> None:

@@ -97,6 +97,16 @@ def edit_docstring(text: str) -> str:
     return re.sub(r'^"""', '"""Edited: ', text, count=1)
 
 
+def edit_own(name: str) -> Edit:
+    """Add code to a module of the user's own, beside config.yaml."""
+
+    def edit(line: Line) -> None:
+        path = line.folder / name
+        path.write_text(add_code(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    return edit
+
+
 def edit_lock(package: str) -> Edit:
     def edit(line: Line) -> None:
         path = line.folder / "envs/requirements.lock"
@@ -169,6 +179,7 @@ SOMETHING: dict[str, tuple[Edit, set[str], str]] = {
         '"bands":6',
     ),
     "a model's setting": (setting("models", "transformer", "steps", 13), {"train_model"}, '"steps":13'),
+    "a filter of the user's own": (edit_own("my_filters.py"), {"clean_source"}, "my_filters.py:"),
     "prompts": (setting("evaluation", "prompts", ["Other"]), {"evaluate_model"}, "Other"),
     "the pin of an imported package": (edit_lock("ftfy"), {"clean_source"}, "ftfy==0.0.1"),
     "a template of the report": (
@@ -210,6 +221,25 @@ def test_only_the_touched_part_reruns(line: Line) -> None:
     jobs = [rule for rule, _ in line.planned().jobs]
     assert jobs.count("clean_source") == 2, "the one source, with both recipes"
     assert "download_source" not in jobs
+
+
+def test_code_that_one_kind_of_model_has_retrains_that_kind_alone(line: Line) -> None:
+    edit_own("my_models.py")(line)
+    plan = line.planned()
+    assert set(plan.causes) == {"train_model"}, plan.causes
+    jobs = [rule for rule, _ in plan.jobs]
+    assert (jobs.count("train_model"), jobs.count("evaluate_model")) == (1, 1), "tiny alone"
+    assert "my_models.py:" in plan.text
+
+
+def test_a_sweep_trains_each_of_its_values_and_nothing_that_exists(line: Line) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["models"]["swept"] = config["models"]["transformer"] | {"steps": [12, 13, 14]}
+        config["experiments"].append({"corpus": "demo", "tokenizer": "bpe", "model": "swept-*"})
+
+    edit_config(change)(line)
+    jobs = [rule for rule, _ in line.planned().jobs if rule not in ("all", "default")]
+    assert sorted(jobs) == sorted(["train_model", "evaluate_model"] * 3 + ["render_report"])
 
 
 def test_a_new_experiment_of_existing_parts_reruns_nothing_that_exists(line: Line) -> None:

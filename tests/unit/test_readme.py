@@ -10,6 +10,8 @@ import pytest
 import yaml
 from pileline.config import check
 
+from tests.conftest import own_code
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
@@ -43,9 +45,8 @@ def test_every_file_that_it_links_to_exists() -> None:
 
 
 def test_the_filter_of_ones_own_does_what_it_says() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(own_code()["my_filters.py"], names)
     assert names["no_shouting"]("A Quiet sentence")
     assert not names["no_shouting"]("A LOUD ONE")
     assert names["no_shouting"]("A LOUD ONE", share=1.0)
