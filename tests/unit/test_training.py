@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from pileline import documents, manifest, models, training
 from pileline import shards as shards_room
 from pileline import tokenizer as tokenizer_room
+from pileline.models.neural import Network, Neural
 from pileline.training import checkpoint, derived, loop, optimizers, schedules
+from pileline.training.group import Group
 from pileline.training.outcome import Outcome
 
 V, END = 40, 0
@@ -38,6 +41,36 @@ class Memory:
         return rows[:, :-1], rows[:, 1:]
 
 
+@dataclass(frozen=True)
+class Size:
+    context: int = 8
+    width: int = 16
+
+
+class DroppingNetwork(Network):
+    """Two layers with dropout: what is random in training besides the batches."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.vocabulary_size = V
+        self.embedding = torch.nn.Embedding(V, shape.width)
+        self.inner = torch.nn.Linear(shape.width, shape.width)
+        self.head = torch.nn.Linear(shape.width, V)
+
+    def hidden(self, tokens):
+        return torch.tanh(self.inner(torch.dropout(self.embedding(tokens), 0.5, self.training)))
+
+    def logits(self, hidden):
+        return self.head(hidden).float()
+
+
+class Dropping(Neural):
+    kind, shape_class = "dropping", Size
+
+    def make(self):
+        return DroppingNetwork(self.shape)
+
+
 def folders(tmp_path, name="run"):
     made = [tmp_path / name / part for part in ("output", "scratch")]
     for folder in made:
@@ -45,8 +78,8 @@ def folders(tmp_path, name="run"):
     return made
 
 
-def trained(folder, plan, batches=None, validation=None, seed=1, **changes):
-    model = models.build(SMALL | changes, V, END, seed)
+def trained(folder, plan, batches=None, validation=None, seed=1, drops=False, **changes):
+    model = Dropping(Size(), V, END, seed) if drops else models.build(SMALL | changes, V, END, seed)
     output, scratch = folder
     outcome = loop.run(model, batches or Memory(), validation, plan, seed, 1, output, scratch, checkpoint_seconds=0)
     return model, outcome
@@ -67,10 +100,11 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 9])  # 5 is the border of an epoch
-def test_a_run_that_stops_anywhere_ends_with_the_same_bits(tmp_path, stop):
-    plan = derived.Settled(steps=12, warmup=2, accumulate=2)
-    straight, expected = trained(folders(tmp_path, "straight"), plan, validation=Memory(seed=4))
+@pytest.mark.parametrize(("stop", "drops"), [(1, False), (4, True), (5, True), (5, False), (9, False)])
+def test_a_run_that_stops_anywhere_ends_with_the_same_bits(tmp_path, stop, drops):
+    """5 is the border of an epoch."""
+    plan = derived.Settled(steps=12, warmup=2, accumulate=2, l2=0.01, patience=5)
+    straight, expected = trained(folders(tmp_path, "straight"), plan, None, Memory(seed=4), drops=drops)
 
     class Stopping(Memory):
         def batch_at(self, step):
@@ -80,10 +114,10 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(tmp_path, stop):
 
     broken = folders(tmp_path, "broken")
     with pytest.raises(Killed):
-        trained(broken, plan, Stopping(), Memory(seed=4))
+        trained(broken, plan, Stopping(), Memory(seed=4), drops=drops)
     torch.manual_seed(99)  # whatever else draws from torch's own generator does not matter
     np.random.seed(99)
-    resumed, outcome = trained(broken, plan, validation=Memory(seed=4))
+    resumed, outcome = trained(broken, plan, None, Memory(seed=4), drops=drops)
     assert same(weights(straight), weights(resumed))
     assert outcome == expected
     logs = [(folder / "output/training.jsonl").read_bytes() for folder in (tmp_path / "straight", tmp_path / "broken")]
@@ -105,29 +139,51 @@ class Killing(Memory):
         return super().batch_at(step)
 
 folder = [Path(sys.argv[2]) / part for part in ("output", "scratch")]
-model, _ = trained(folder, derived.Settled(steps=8, warmup=2), Killing())
+model, _ = trained(folder, derived.Settled(steps=8, warmup=2), Killing(), drops=True)
 model.save(folder[0])
 """
 
 
 def test_kill_9_then_again_gives_the_same_files(tmp_path):
     root = str(Path(__file__).parents[2])
+    straight, _ = trained(folders(tmp_path, "straight"), derived.Settled(steps=8, warmup=2), drops=True)
+    straight.save(tmp_path / "straight/output")
+    folders(tmp_path, "killed")
 
-    def start(name, kill):
-        folders(tmp_path, name)
-        command = [sys.executable, "-c", SCRIPT, root, str(tmp_path / name), str(kill)]
+    def start(kill):
+        command = [sys.executable, "-c", SCRIPT, root, str(tmp_path / "killed"), str(kill)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}/workflow"}
         return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False)
 
-    assert start("straight", -1).returncode == 0
-    assert start("killed", 5).returncode == -signal.SIGKILL  # when the first epoch of 5 steps has just ended
+    assert start(5).returncode == -signal.SIGKILL  # when the first epoch of 5 steps has just ended
     assert not (tmp_path / "killed/output/model.safetensors").exists()
-    again = start("killed", -1)
+    again = start(-1)
     assert again.returncode == 0
     assert b"resumed after step 5" in again.stdout
     for name in ("model.safetensors", "training.jsonl"):
         found, expected = ((tmp_path / run / "output" / name).read_bytes() for run in ("killed", "straight"))
         assert found == expected
+
+
+def test_random_numbers_are_functions_of_seed_step_part_and_process(tmp_path):
+    run = loop.Run(Dropping(Size(), V, END), derived.Settled(), 1, 1, "", tmp_path, Group())
+
+    def drawn(seed, step, part, rank):
+        run.seed, run.step, run.group.rank = seed, step, rank
+        run.draw(part)
+        return torch.rand(4).tolist()
+
+    places = [(1, 0, 0, 0), (2, 0, 0, 0), (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1)]
+    found = [drawn(*place) for place in places]
+    assert found == [drawn(*place) for place in places]
+    assert len({tuple(numbers) for numbers in found}) == len(places)
+
+
+def test_dropout_is_off_while_the_validation_split_is_looked_at(tmp_path):
+    run = loop.Run(Dropping(Size(), V, END), derived.Settled(), 1, 1, "", tmp_path, Group())
+    assert run.validate(Memory()) == run.validate(Memory())
+    inputs, targets = map(torch.from_numpy, Memory().batch_at(0))
+    assert run.network.loss(inputs, targets) != run.network.loss(inputs, targets)  # and on again
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(tmp_path, capsys):
@@ -159,6 +215,28 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(tmp_path, "a", {"step": 2})
     assert checkpoint.load(tmp_path, "a")["step"] == 1
+
+
+def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
+    plan = derived.Settled(steps=9, checkpoints=2)
+    straight, _ = trained(folders(tmp_path, "straight"), plan)
+
+    class Stopping(Memory):
+        def batch_at(self, step):
+            if step == 6:
+                raise Killed
+            return super().batch_at(step)
+
+    broken = folders(tmp_path, "broken")
+    with pytest.raises(Killed):
+        trained(broken, plan, Stopping())
+    kept = sorted(path.name for path in broken[1].glob("checkpoint-*"))
+    assert kept == ["checkpoint-000000005.pt", "checkpoint-000000006.pt"]
+    (broken[1] / kept[1]).write_bytes((broken[1] / kept[1]).read_bytes()[:1000])
+    resumed, _ = trained(broken, plan)
+    assert "cannot be read" in (said := capsys.readouterr().out)
+    assert "resumed after step 5" in said
+    assert same(weights(straight), weights(resumed))
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
@@ -345,6 +423,25 @@ def test_any_kind_trains_on_shards_and_learns(corpus, tmp_path, settings):
     assert records[-1]["validation_loss"] is not None
     training.clear(scratch)
     assert list(scratch.iterdir()) == []
+
+
+def test_minutes_are_a_budget_of_a_models_entry(tmp_path, corpus):
+    shards, tokenizer = corpus
+    entry = {"kind": "transformer", "layers": 1, "heads": 2, "width": 16, "context": 16, "batch_tokens": 64}
+    found = []
+    for name in ("first", "second"):
+        output, _ = folders(tmp_path, name)
+        model = models.build(entry, tokenizer.vocabulary_size, tokenizer.end, 1)
+        settings = entry | {"minutes": 0.01}
+        outcome = training.train(model, shards, settings, 1, "cpu", 1, output, tmp_path / "first/scratch")
+        training.clear(tmp_path / "first/scratch")
+        found.append((outcome, weights(model)))
+    (first, weights_of_first), (second, weights_of_second) = found
+    assert first == second
+    assert same(weights_of_first, weights_of_second)
+    assert first.metrics()["budget"] == {"minutes": 0.01}
+    assert first.steps == json.loads((tmp_path / "first/scratch.budget.json").read_text())["steps"]
+    assert math.isfinite(first.validation_loss)
 
 
 def test_a_misspelt_setting_of_any_kind_is_refused(corpus, tmp_path):

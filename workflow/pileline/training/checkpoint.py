@@ -15,6 +15,7 @@ import pickle
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,13 @@ def code_identity(modules: Iterable[str]) -> str:
     for name in sorted(modules):
         file = getattr(sys.modules.get(name), "__file__", None)
         if file and not {"site-packages", "lib-dynload"} & set(Path(file).parts):
-            digest.update(ast.dump(ast.parse(Path(file).read_text(encoding="utf-8"))).encode())
+            digest.update(_meaning(Path(file).read_text(encoding="utf-8")))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _meaning(source: str) -> bytes:
+    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).digest()
 
 
 def _cpu_name() -> str:

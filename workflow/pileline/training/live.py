@@ -32,6 +32,7 @@ PEAKS = {
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "RTX 4090": 165e12,
     "A10": 125e12,
@@ -55,12 +56,14 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def flops(network: Any, tokens: int, device: str) -> float:
     """Floating-point operations of the products of a forward and backward pass, a token; in rows of `tokens`."""
     row = torch.zeros((1, tokens), dtype=torch.int64, device=device)
-    with (
-        _Products() as counter,  # type: ignore[no-untyped-call]
-        sdpa_kernel(SDPBackend.MATH),  # plain products, which are counted; the CPU's fused kernel is not
-        torch.backends.mkldnn.flags(enabled=False, allow_tf32=False),  # type: ignore[no-untyped-call]  # nor is its LSTM
-    ):
-        network.loss(row, row).backward()
+    mkldnn = torch.backends.mkldnn
+    before = mkldnn.enabled
+    mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]  # its LSTM is not counted, torch's own is
+    try:  # attention as plain products, which are counted; the CPU's fused kernel is not
+        with _Products() as counter, sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
+            network.loss(row, row).backward()
+    finally:
+        mkldnn.set_flags(_enabled=before)  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
     return float(counter.total) / tokens
 

@@ -1,0 +1,71 @@
+"""What is shown while training: counted operations, speed, samples; and that clocks stay in `events/`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from pileline import models
+from pileline.training import derived, live, loop
+
+from tests.unit.test_training import END, SMALL, DroppingNetwork, Memory, Size, V, folders, same, trained, weights
+
+
+def test_operations_are_counted_as_the_formula_says():
+    """6 for each weight that multiplies, and 12 * layers * context * width for attention (Chowdhery et al. 2022)."""
+    layers, width, context = 2, 16, 24
+    entry = SMALL | {"layers": layers, "width": width, "context": context}
+    network = models.build(entry, V, END).network
+    multiplied = sum(p.numel() for p in network.parameter_groups()["matrices"]) + V * width  # the tied output
+    assert live.flops(network, context, "cpu") == 6 * multiplied + 12 * layers * context * width
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_operations_of_an_lstm_are_counted_too():
+    class Recurrent(DroppingNetwork):
+        def __init__(self, shape):
+            super().__init__(shape)
+            self.inner = torch.nn.LSTM(shape.width, 12, batch_first=True)
+            self.head = torch.nn.Linear(12, V, bias=False)
+
+        def hidden(self, tokens):
+            return self.inner(self.embedding(tokens))[0]
+
+    per_step = 4 * 12 * (16 + 12) + 12 * V
+    found = live.flops(Recurrent(Size()), 32, "cpu")
+    assert found == pytest.approx(6 * per_step, rel=0.03)  # the first step has no state to hand a gradient to
+
+
+def test_the_peak_of_this_machine_is_that_of_its_products():
+    speed = live.peak("cpu", "float32")
+    matrix = torch.ones(256, 256)
+    assert 1e8 < speed < 1e14
+    assert (matrix @ matrix)[0, 0] == 256
+
+
+def test_speed_and_samples_go_to_events_and_no_clock_into_the_log(tmp_path, capsys):
+    plan, folder = derived.Settled(steps=6, samples=2, precision="float32"), folders(tmp_path)
+    model = models.build(SMALL, V, END, 1)
+    outcome = loop.run(
+        model, Memory(), None, plan, 1, 1, *folder, decode=lambda tokens: f"tokens {' '.join(map(str, tokens))}"
+    )
+    lines = [json.loads(line) for line in (folder[0] / "events/live.jsonl").read_text().splitlines()]
+    samples = [line for line in lines if "sample" in line]
+    assert [line["step"] for line in samples] == [3, 6]
+    assert all(line["sample"].startswith("tokens ") for line in samples)
+    assert samples[0]["sample"] in capsys.readouterr().out
+    last = lines[-1]
+    assert (last["step"], last["tokens"], last["seconds_left"]) == (6, outcome.tokens_seen, 0)
+    assert last["tokens_per_second"] > 0 < last["mfu"] < 1
+    assert all("time" in line for line in lines)
+    log = [json.loads(line) for line in (folder[0] / "training.jsonl").read_text().splitlines()]
+    assert {"step", "tokens", "loss", "validation_loss", "rate", "gradient_norm", "skipped"} == set(log[0])
+    quiet, _ = trained(folders(tmp_path, "quiet"), derived.Settled(steps=6, precision="float32"))
+    assert same(weights(model), weights(quiet))  # who watches changes nothing
+
+
+def test_known_gpus_have_their_makers_peak(monkeypatch):
+    for name, speed in (("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA L40S", 362e12)):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        assert live.peak("cuda", "bfloat16") == speed

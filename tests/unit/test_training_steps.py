@@ -1,0 +1,146 @@
+"""What a step does with its gradient, and when it is not taken: clipping, penalties, spikes, too little memory."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pileline import models, training
+from pileline.training import derived, loop, spikes
+from pileline.training.group import Group
+
+from tests.unit.test_training import END, SMALL, Memory, V, same, weights
+
+
+def started(tmp_path, **plan):
+    plan = {"warmup": 0, "precision": "float32", "optimizer": "sgd", "rate": 1.0, "schedule": "constant"} | plan
+    return loop.Run(models.build(SMALL, V, END, 1), derived.Settled(**plan), 1, 1, "", tmp_path, Group())
+
+
+def take(run, batch):
+    return run.update(batch, loop.predicted(batch))
+
+
+# ----------------------------------------------------------------------------------------- the gradient
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01, 1e6])
+def test_a_step_is_clipped_as_torch_clips(tmp_path, clip):
+    run, batch = started(tmp_path, clip=clip), Memory().batch_at(0)
+    network = copy.deepcopy(run.network)
+    take(run, batch)
+    network.loss(*map(torch.from_numpy, batch)).backward()
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf)
+    for found, parameter in zip(run.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter - parameter.grad)
+    assert run.last[1] == pytest.approx(norm.item(), rel=1e-5)
+
+
+def test_penalties_are_those_of_a_loss_that_has_them(tmp_path):
+    run, batch = started(tmp_path, clip=0.0, l1=0.003, l2=0.02), Memory().batch_at(0)
+    network = copy.deepcopy(run.network)
+    loss = network.loss(*map(torch.from_numpy, batch))
+    matrices = network.parameter_groups()["matrices"]
+    (loss + sum(0.003 * w.abs().sum() + 0.02 / 2 * w.square().sum() for w in matrices)).backward()
+    take(run, batch)
+    assert run.last[0] == pytest.approx(loss.item(), rel=1e-6)  # the loss is still of the text alone
+    for found, parameter in zip(run.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter - parameter.grad)
+
+
+# --------------------------------------------------------------------------------------------------- spikes
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(2.0, 2.1), max_size=300), st.lists(st.floats(0.0, 1.0), min_size=300))
+def test_a_loss_that_is_steady_and_a_norm_below_the_clip_are_no_spikes(losses, norms):
+    seen = spikes.Spikes()
+    assert not any(seen.skip(loss, norm, 1.0) for loss, norm in zip(losses, norms, strict=False))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0.0, 10.0), min_size=64, max_size=300), st.floats(0.001, 5.0))
+def test_the_limit_is_six_deviations_above_the_mean_of_the_last_128(losses, beyond):
+    for sign in (-1, 1):
+        seen = spikes.Spikes(losses)
+        window = np.array(losses[-128:])
+        limit = window.mean() + 6 * max(window.std(), 0.02)
+        assert seen.skip(limit + sign * beyond, 0.0, 1.0) == (sign > 0)
+        assert (seen.losses[-1] == limit - beyond) == (sign < 0)  # a spike does not widen what is usual
+
+
+def test_no_number_is_always_a_spike_and_norms_are_judged_beyond_the_clip():
+    seen = spikes.Spikes()
+    assert [seen.skip(*values, 1.0) for values in ((math.nan, 1.0), (1.0, math.inf), (1.0, 1.0))] == [True, True, False]
+    seen = spikes.Spikes([1.0] * 128, [0.5] * 128)
+    assert not seen.skip(1.0, 0.99, 1.0)
+    assert seen.skip(1.0, 1.01, 1.0)
+    assert seen.skip(1.0, 0.99, 0.0)  # without a clip every norm is judged
+
+
+def test_steps_are_judged_from_the_64th_on_and_eight_in_a_row_are_hopeless():
+    seen = spikes.Spikes()
+    assert not any(seen.skip(loss, 1.0, 1.0) for loss in [1.0, 100.0] * 31)
+    again = spikes.Spikes([1.0] * 128, [1.0] * 128)
+    for count in range(1, 9):
+        assert again.skip(9.0, 1.0, 1.0)
+        assert again.hopeless == (count == 8)
+        again = spikes.Spikes(**again.state())
+    assert again.skipped == 8
+    assert not again.skip(1.0, 1.0, 1.0)
+    assert not again.hopeless
+
+
+def test_a_spike_leaves_the_weights_and_a_run_of_them_stops(tmp_path):
+    run = started(tmp_path, optimizer="adamw", rate=0.01)
+    usual, odd = Memory(batch=2, epoch_steps=1).batch_at(0), Memory(seed=9).batch_at(0)
+    for _ in range(80):
+        take(run, usual)
+    before, losses = weights(run.model), len(run.recent)
+    take(run, odd)
+    assert same(before, weights(run.model))
+    assert (run.step, run.spikes.skipped, len(run.recent)) == (81, 1, losses)
+    take(run, usual)
+    assert not same(before, weights(run.model))
+    for _ in range(7):
+        take(run, odd)
+    with pytest.raises(training.TrainingError, match=r"step 90: .*8 steps in a row.*9 in all.*Lower rate \(0.01\)"):
+        take(run, odd)
+
+
+# --------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    ("holds", "accumulate", "message"),
+    [
+        (3, 1, "with 8 rows of 8 tokens at once; 2 fit: set accumulate: 4, .* or batch_tokens: 16"),
+        (3, 2, "with 4 rows of 8 tokens at once; 2 fit: set accumulate: 4, .* or batch_tokens: 32"),
+        (0, 1, "a single row does not fit either: lower context"),
+    ],
+)
+def test_too_little_memory_says_which_batch_fits(tmp_path, holds, accumulate, message):
+    run = started(tmp_path, accumulate=accumulate)
+    compute = run.step_loss
+
+    def loss(inputs, targets):
+        if len(inputs) > holds:
+            raise torch.OutOfMemoryError("out of memory")
+        return compute(inputs, targets)
+
+    run.step_loss = loss
+    batch = Memory(batch=8).batch_at(0)
+    with pytest.raises(training.TrainingError, match=message) as error:
+        loop.take(run, batch, loop.predicted(batch))
+    fitting = re.search(r"accumulate: (\d+)", str(error.value))
+    if fitting:  # what it says is true
+        run = started(tmp_path, accumulate=int(fitting[1]))
+        run.step_loss = loss
+        loop.take(run, batch, loop.predicted(batch))
+        assert run.step == 1
