@@ -302,16 +302,6 @@ def test_tokens_read_in_parts_have_the_hidden_states_of_the_whole(lengths, chang
         torch.testing.assert_close(torch.cat(parts, dim=1), network.hidden(whole)[:, :start], rtol=1e-4, atol=1e-4)
 
 
-def test_a_state_can_be_gone_on_from_twice():
-    network = built().network.eval()
-    one, two = (torch.from_numpy(tokens(6, seed)[None]) for seed in (1, 2))
-    with torch.no_grad():
-        _, state = network.extend(torch.from_numpy(tokens(9)[None]), {})
-        first, _ = network.extend(one, state)
-        network.extend(two, state)
-        assert torch.equal(network.extend(one, state)[0], first)
-
-
 @pytest.mark.parametrize("changes", [{}, {"documents": "separate"}, GROUPED | {"context": 7}])
 @pytest.mark.parametrize("n", [10, 60])  # within the context, and through several windows
 def test_generation_writes_the_same_with_and_without_a_cache(changes, n, monkeypatch):

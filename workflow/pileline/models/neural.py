@@ -58,8 +58,8 @@ class Network(nn.Module):
         """Hidden states of the `tokens` [batch, length] that follow those in `state`, and the state after them.
 
         `hidden` in parts, for generation: the state holds what earlier tokens leave behind; {} is that of none.
-        The given state stays as it was. This one holds the tokens and computes them again; a network that can keep
-        more, as keys and values, or an LSTM's cells, overrides it.
+        The given state is used up, since networks may write in place. This one holds the tokens and computes
+        them again; a network that can keep more, as keys and values, or an LSTM's cells, overrides it.
         """
         length = tokens.size(1)
         if state:

@@ -69,8 +69,9 @@ class Sampling:
 
     def _cut(self, logarithms: Floats) -> Floats:
         """Minus infinity for all but the likeliest tokens, as many as `top_k` and `top_p` leave; at least one."""
-        order = np.argsort(-logarithms, kind="stable")  # stable: of equals the first stay, the same on every machine
-        kept = order[: self.top_k or None]
+        k = min(self.top_k or len(logarithms), len(logarithms))
+        kept = np.flatnonzero(logarithms >= np.partition(logarithms, -k)[-k])  # so that few are left to sort
+        kept = kept[np.argsort(-logarithms[kept], kind="stable")][:k]  # of equals the first stay, on every machine
         if self.top_p < 1:
             weights = np.exp(logarithms[kept] - logarithms[kept[0]])
             before = np.cumsum(weights) - weights  # the mass of those that are likelier

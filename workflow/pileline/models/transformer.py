@@ -96,22 +96,28 @@ def norm(x: Tensor) -> Tensor:
 
 
 def rotation(positions: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [positions, width / 2] of the rotary angles t * base^(-2i / width)."""
+    """Tables [positions, width] for `rotate`, of the angles a_i = t * base^(-2i / width), i < width / 2.
+
+    The first is cos a twice side by side, the second sin a, negative in its first half.
+    """
     frequencies = ROPE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), frequencies)
-    return angles.cos(), angles.sin()
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_(i + width/2)) of queries or keys [..., positions, width] by their position's angles."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
+    """Turn the pairs (x_i, x_(i + width/2)) of queries or keys [..., positions, width] by their position's angles.
+
+    (a, b) becomes (a cos - b sin, b cos + a sin), for both halves at once.
+    """
+    return torch.addcmul(x * cosine, x.roll(x.size(-1) // 2, dims=-1), sine)
 
 
 class Places(NamedTuple):
     """Where tokens stand: their rotary angles, and which places each may see."""
 
-    cosine: Tensor  # [..., length, size / 2]
+    cosine: Tensor  # [..., length, size], as of `rotation`
     sine: Tensor
     seen: Tensor | None  # [batch or 1, 1, length, places]; None: all
     causal: bool  # all but later ones, of as many places as there are tokens
@@ -131,6 +137,13 @@ def borders(tokens: Tensor, end: int, new: int) -> tuple[Tensor, Tensor]:
     return positions[:, -new:], seen[:, None]
 
 
+def enlarged(table: Tensor, places: int) -> Tensor:
+    """A table [batch, heads, places, size] with room for so many places: itself, or one of twice the size."""
+    if places <= table.size(2):
+        return table
+    return F.pad(table, (0, 0, 0, max(places, 2 * table.size(2)) - table.size(2)))
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and normalized queries and keys."""
 
@@ -145,7 +158,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, places: Places, past: Pair | None) -> tuple[Tensor, Pair]:
         """Attend from x [batch, length, width] to itself and to `past`; also returns the keys and values of both.
 
-        A pair is keys and values [batch, key_value_heads, places, size] of the places so far.
+        A pair is keys and values [batch, key_value_heads, places, size] of the places so far. With `past`, the last of
+        its places are those of x, and are filled in.
         """
         batch, length, width = x.shape
         query, key, value = (
@@ -153,7 +167,8 @@ class Attention(nn.Module):
         )
         query, key = (rotate(norm(y), places.cosine, places.sine).to(value.dtype) for y in (query, key))
         if past is not None:
-            key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+            past[0][:, :, -length:], past[1][:, :, -length:] = key, value
+            key, value = past
         y = F.scaled_dot_product_attention(
             query, key, value, places.seen, is_causal=places.causal, enable_gqa=self.groups < self.heads
         )
@@ -229,7 +244,10 @@ class Decoder(Network):
         return self.extend(tokens, {})[0]
 
     def extend(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """See `Network.extend`; a state holds all "tokens", and the "keys.0", "values.0", ... of each layer."""
+        """See `Network.extend`; a state holds all "tokens", and the "keys.0", "values.0", ... of each layer.
+
+        Keys and values are written in place, in tables that double when they are full.
+        """
         whole, new = torch.cat((state["tokens"], tokens), dim=1) if state else tokens, tokens.size(1)
         places, after = self._places(whole, new), {"tokens": whole}
         x = self.embedding(tokens)
@@ -238,9 +256,14 @@ class Decoder(Network):
         first = x = F.dropout(norm(x), self.shape.dropout, self.training) if self.shape.dropout else norm(x)
         for index, block in enumerate(self.blocks):
             names = f"keys.{index}", f"values.{index}"
-            past = (state[names[0]], state[names[1]]) if state else None
+            past = None
+            if state:
+                tables = [enlarged(state[name], whole.size(1)) for name in names]
+                after |= dict(zip(names, tables, strict=True))
+                past = (tables[0][:, :, : whole.size(1)], tables[1][:, :, : whole.size(1)])
             x, pair = block(x if self.again is None else x + self.again[index] * first, places, past)
-            after |= dict(zip(names, pair, strict=True))
+            if not state:
+                after |= dict(zip(names, pair, strict=True))
         return norm(x), after
 
     def _places(self, tokens: Tensor, new: int) -> Places:
