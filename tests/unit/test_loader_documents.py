@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pileline import documents, manifest, models, shards, tokenizer, training
 from pileline.models.interface import ModelError
 from pileline.models.transformer import borders
-from pileline.training import loop
+from pileline.training import derived, loop
 
 V, END = 53, 3
 SMALL = {"kind": "transformer", "layers": 2, "heads": 2, "width": 16, "context": 24, "bigrams": 31}
@@ -144,7 +144,7 @@ class Padded:
 def run(folder: Path, **plan: Any) -> tuple[Any, Any]:
     model = models.build(SMALL | {"context": 8}, V, END, 1)
     folder.mkdir()
-    made = training.Plan(**{"steps": 6, "warmup": 1, "precision": "float32"} | plan)
+    made = derived.Settled(**{"steps": 6, "warmup": 1, "precision": "float32"} | plan)
     return model, loop.run(model, Padded(), Padded(), made, 1, 1, folder, folder, checkpoint_seconds=0)
 
 
