@@ -163,6 +163,11 @@ def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str,
         (["sources", "code", "read", "encoding"], "a\0", "sources.code.read.encoding: Python knows no encoding"),
         (["models", "transformer", "heads"], 3, "models.transformer.width: should be an even multiple of heads (3)"),
         (
+            ["models", "transformer", "key_value_heads"],
+            3,
+            "models.transformer.key_value_heads: should divide heads (4), as 1 or 2 or 4, found 3",
+        ),
+        (
             ["models", "residual", "heads"],
             128,
             "residual.width: should be an even multiple of heads (128), as 256, found",

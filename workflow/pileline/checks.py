@@ -7,23 +7,18 @@ and raises one `ConfigError` with all that is wrong, each line saying where and 
 from __future__ import annotations
 
 import codecs
-import copy
 import fnmatch
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
+from pileline import model_checks, sweeps
+from pileline.schema import problems as schema_problems
+from pileline.schema import schema
+from pileline.wording import own_name_problems, shown, suggestion
 
-from pileline import sweeps
-from pileline.wording import schema_message, shown, suggestion
-
-SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 DEEPEST = 50  # levels of lists and settings in config.yaml
 # The kinds of a source, by the key that names its origin, and what else each must have.
 ORIGINS: dict[str, tuple[str, ...]] = {
@@ -35,7 +30,6 @@ ORIGINS: dict[str, tuple[str, ...]] = {
     "debian": (),
 }
 ORIGIN_SETTINGS = ("file", "sha256", "mirrors")
-BUDGETS = ("steps", "tokens", "epochs", "minutes")  # how long a model is trained, in one of these
 LARGEST = 2**63 - 1  # integer, as NumPy and PyTorch hold one
 Settings = dict[str, Any]
 
@@ -66,47 +60,6 @@ class Experiment:
         return f"{self.corpus}/{self.tokenizer}/{self.model}"
 
 
-# --------------------------------------------------------------------------------------------- schema
-@lru_cache(maxsize=1)
-def schema() -> Settings:
-    """The JSON schema of config.yaml, workflow/schemas/config.schema.yaml."""
-    loaded: Settings = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    return loaded
-
-
-@lru_cache(maxsize=1)
-def _validator() -> Any:
-    """A validator class that writes the schema's defaults into the value, and takes 1.0 for no integer."""
-    original = jsonschema.Draft202012Validator.VALIDATORS["properties"]
-
-    def properties(validator: Any, schemas: Settings, value: Any, parent: Settings) -> Iterator[Any]:
-        if isinstance(value, dict):
-            for name, entry in schemas.items():
-                if isinstance(entry, dict) and "default" in entry:
-                    value.setdefault(name, copy.deepcopy(entry["default"]))
-        yield from original(validator, schemas, value, parent)
-
-    def integer(_: Any, value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    extend: Any = jsonschema.validators.extend
-    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", integer)
-    return extend(jsonschema.Draft202012Validator, {"properties": properties}, type_checker=types)
-
-
-def _schema_problems(value: Any, part: Settings, where: str, broken: set[str] | None = None) -> Iterator[str]:
-    """What the schema `part` finds wrong with `value`, which stands at `where` in config.yaml.
-
-    The first step of the way to each mistake is added to `broken`.
-    """
-    complete = {**part, "$defs": schema()["$defs"]}
-    for error in _validator()(complete).iter_errors(value):
-        way = list(map(str, error.absolute_path))
-        if broken is not None:
-            broken.update(way[:1])
-        yield from schema_message(error, ".".join([where, *way]).strip(".") or "the file")
-
-
 # ---------------------------------------------------------------------------------------------- checks
 def checked(raw: Settings) -> tuple[Settings, list[Experiment]]:
     """A loaded config.yaml with defaults filled in, and its experiments; raises `ConfigError` with all problems.
@@ -123,7 +76,7 @@ def checked(raw: Settings) -> tuple[Settings, list[Experiment]]:
     kinds = schema()["$defs"]
     problems += sweeps.expand("tokenizers", value.get("tokenizers"), kinds["tokenizers"], ("kind", "vocabulary"))
     problems += sweeps.expand("models", value.get("models"), kinds["models"])
-    problems += _schema_problems(value, schema(), "", broken)
+    problems += schema_problems(value, schema(), "", broken)
     # What follows assumes the outer shape, so it looks only at the sections that have it.
     sound = {name: value[name] for name in schema()["properties"] if name in value and name not in broken}
     problems += _kind_problems(sound)
@@ -202,12 +155,10 @@ def _kind_problems(sound: Settings) -> Iterator[str]:
     for section in ("deduplications", "tokenizers", "models"):
         for name, part in sound.get(section, {}).items():
             if section == "models" and ":" in part["kind"]:
-                yield from _own_model_problems(part, f"models.{name}")
+                yield from model_checks.own_problems(part, f"models.{name}")
                 continue
-            yield from _one_kind(part, "kind", f"{section}.{name}", section) or [
-                *_width_problems(part, f"{section}.{name}"),
-                *_budget_problems(part, f"{section}.{name}"),
-            ]
+            of_kind = _one_kind(part, "kind", f"{section}.{name}", section)
+            yield from of_kind or (model_checks.problems(part, f"{section}.{name}") if section == "models" else ())
     for name, part in sound.get("deduplications", {}).items():
         yield from _priority_problems(part, sound.get("sources", {}), f"deduplications.{name}")
 
@@ -225,7 +176,7 @@ def _one_kind(part: Settings, key: str, where: str, section: str = "read") -> li
     ]
     # The schema fills defaults in, so that it gets a copy only where the part is wrong anyway.
     rest = {name: value for name, value in part.items() if name not in misplaced} if misplaced else part
-    return [*problems, *_schema_problems(rest, kinds[part[key]], where)]
+    return [*problems, *schema_problems(rest, kinds[part[key]], where)]
 
 
 def _glob_problems(source: Settings, where: str) -> Iterator[str]:
@@ -263,48 +214,6 @@ def _encoding_problems(reading: Settings, where: str) -> list[str]:
     return []
 
 
-def _width_problems(part: Settings, where: str) -> list[str]:
-    """Attention shares the width among its heads, and turns pairs of numbers in each."""
-    if "heads" not in part or part["width"] % (2 * part["heads"]) == 0:
-        return []
-    width, step = part["width"], 2 * part["heads"]
-    near = [wide for wide in (width // step * step, width // step * step + step) if wide]
-    return [
-        f"{where}.width: should be an even multiple of heads ({part['heads']}), as "
-        f"{' or '.join(map(str, near))}, found {width}"
-    ]
-
-
-def _own_model_problems(part: Settings, where: str) -> Iterator[str]:
-    """A model of the user's own, "module:Class": training's settings are checked, the others are the class's business.
-
-    Defaults are left to training, but for the two that the frame needs: a class that counts has no other.
-    """
-    yield from _own_name_problems(part["kind"], f"{where}.kind", "a model of your own is written module:Class")
-    training = {"type": "object", "properties": schema()["$defs"]["training"]}
-    yield from _schema_problems(copy.deepcopy(part), training, where)
-    yield from _budget_problems(part, where)
-    for name in ("threads", "device"):
-        part.setdefault(name, training["properties"][name]["default"])
-
-
-def _own_name_problems(name: str, where: str, written: str) -> Iterator[str]:
-    """A name that is not `module:name`, or is the library's."""
-    module, _, attribute = name.partition(":")
-    if not (all(map(str.isidentifier, module.split("."))) and attribute.isidentifier()):
-        yield f"{where}: {written}, found '{name}'"
-    elif module.split(".")[0] == "pileline":
-        yield f"{where}: '{name}' is of the library; name it as it stands in the reference of config.yaml"
-
-
-def _budget_problems(part: Settings, where: str) -> list[str]:
-    """A model is trained for so many steps, or tokens, or epochs, or minutes."""
-    given = [name for name in BUDGETS if part.get(name) is not None]
-    if len(given) < 2:
-        return []
-    return [f"{where}: {' and '.join(given)} say in more than one way how long it is trained; keep one of them"]
-
-
 def _filter_problems(sound: Settings) -> Iterator[str]:
     """Bring each recipe to its canonical form, a list of {"filter": name, **settings}, and check it."""
     kinds = schema()["$defs"]["filters"]
@@ -327,14 +236,14 @@ def _filter_problems(sound: Settings) -> Iterator[str]:
                     f"found {shown(settings)}"
                 )
                 continue
-            yield from _schema_problems(settings, kinds[filter_name], f"{where}.{filter_name}")
+            yield from schema_problems(settings, kinds[filter_name], f"{where}.{filter_name}")
             recipe[place] = {"filter": filter_name, **settings}
 
 
 def _own_filter_problems(name: str, settings: Any, where: str) -> Iterator[str]:
     """A filter of the user's own, "module:function"; its settings are the function's business."""
     written = "a filter of your own is written module:function, as my_filters:no_shouting"
-    yield from _own_name_problems(name, where, written)
+    yield from own_name_problems(name, where, written)
     if settings is not None and not isinstance(settings, dict):
         yield f"{where}.{name}: should have its settings by name, as {{share: 0.3}}, found {shown(settings)}"
     elif isinstance(settings, dict) and "filter" in settings:

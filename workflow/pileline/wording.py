@@ -51,6 +51,15 @@ def schema_message(error: Any, place: str) -> Iterator[str]:
             yield f"{place}: {error.message}" + (f" ({about})" if about else "")
 
 
+def own_name_problems(name: str, where: str, written: str) -> Iterator[str]:
+    """What is wrong with the name of something of the user's own: not `module:name`, or the library's."""
+    module, _, attribute = name.partition(":")
+    if not (all(map(str.isidentifier, module.split("."))) and attribute.isidentifier()):
+        yield f"{where}: {written}, found '{name}'"
+    elif module.split(".")[0] == "pileline":
+        yield f"{where}: '{name}' is of the library; name it as it stands in the reference of config.yaml"
+
+
 def _number_as_text(value: Any, wanted: str) -> str:
     """A hint for 1e-4, which YAML takes for text since it has no point."""
     if "a number" in wanted and isinstance(value, str):
