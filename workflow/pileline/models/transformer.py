@@ -14,7 +14,8 @@ What differs from the original, and why it is here:
 - Tied embeddings (Press & Wolf 2017) while the model is small: a token seen once teaches input and output.
 - Hashed bigram embeddings (`bigrams` buckets): the embedding of the last two tokens is added to that of the last,
   so that the first layer need not learn to look one back (hashing: Weinberger et al. 2009; used so in
-  modded-nanogpt and parameter-golf). A look-up costs next to nothing, also on a CPU.
+  modded-nanogpt and parameter-golf). A look-up costs next to nothing, also on a CPU. With `ngrams` above 2 the last
+  three tokens have a table too, and so on: what an n-gram model counts, and a small network takes long to find.
 - The embeddings are added again before every layer, scaled by a learned number that starts at 0 (modded-nanogpt's x0).
 - Dropout, if asked for, of the embeddings and of each sublayer's output, as in the original; not of attention weights,
   for which the fast kernels have no dropout on a CPU.
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 
 from .interface import ModelError
 from .neural import Network, Neural, State, Table
+from .operations import relu_squared, rms_norm
 
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
@@ -57,6 +59,7 @@ class Shape:
     mlp_kind: str = "relu2"  # ReLU squared, or SwiGLU ("gated") with 2/3 of the inner width: as many parameters
     key_value_heads: int | None = None  # each shared by as many queries' heads; None: one for each of `heads`
     bigrams: int = 0  # buckets of the hashed bigram embedding; 0: none
+    ngrams: int = 2  # tokens of the longest n-gram with such an embedding; of 4: bigrams, trigrams and 4-grams
     again: bool = True  # every layer sees the embeddings again
     tied: bool | None = None  # input and output embeddings are one; None: if small
     documents: str = "joined"  # of a block: attention sees those before, too; or each is "separate", as when scored
@@ -70,6 +73,8 @@ class Shape:
             raise ModelError(f"transformer: width {self.width} must be an even multiple of heads {self.heads}")
         if self.bigrams < 0:
             raise ModelError(f"transformer: bigrams is {self.bigrams}, must be 0 (none) or a number of buckets")
+        if self.ngrams < 2:
+            raise ModelError(f"transformer: ngrams is {self.ngrams}, must be 2 (only bigrams) or more")
         for name, known in (("documents", DOCUMENTS), ("mlp_kind", MLP_KINDS)):
             if getattr(self, name) not in known:
                 raise ModelError(f"transformer: {name} is '{getattr(self, name)}', must be one of {', '.join(known)}")
@@ -88,11 +93,6 @@ class Shape:
         """The MLP's inner width."""
         inner = self.mlp * self.width
         return inner if self.mlp_kind == "relu2" else -(-2 * inner // 24) * 8  # 2/3, in multiples of 8
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last axis, without a gain."""
-    return F.rms_norm(x, (x.size(-1),))
 
 
 def rotation(positions: int, width: int) -> tuple[Tensor, Tensor]:
@@ -165,7 +165,7 @@ class Attention(nn.Module):
         query, key, value = (
             layer(x).view(batch, length, -1, self.size).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        query, key = (rotate(norm(y), places.cosine, places.sine).to(value.dtype) for y in (query, key))
+        query, key = (rotate(rms_norm(y), places.cosine, places.sine).to(value.dtype) for y in (query, key))
         if past is not None:
             past[0][:, :, -length:], past[1][:, :, -length:] = key, value
             key, value = past
@@ -186,7 +186,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.expand(x)
-        y = F.relu(y).square() if self.gate is None else F.silu(self.gate(x)) * y
+        y = relu_squared(y) if self.gate is None else F.silu(self.gate(x)) * y
         return self.project(y)  # type: ignore[no-any-return]
 
 
@@ -200,9 +200,9 @@ class Block(nn.Module):
         self.mlp = MLP(shape)
 
     def forward(self, x: Tensor, places: Places, past: Pair | None) -> tuple[Tensor, Pair]:
-        y, pair = self.attention(norm(x), places, past)
+        y, pair = self.attention(rms_norm(x), places, past)
         x = x + self._drop(y)
-        return x + self._drop(self.mlp(norm(x))), pair
+        return x + self._drop(self.mlp(rms_norm(x))), pair
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -219,6 +219,8 @@ class Decoder(Network):
         self.shape, self.vocabulary_size, self.end = shape, vocabulary_size, end
         self.embedding = nn.Embedding(vocabulary_size, shape.width)
         self.bigram = Table(shape.bigrams, shape.width) if shape.bigrams else None
+        longer = shape.ngrams - 2 if shape.bigrams else 0
+        self.ngram = nn.ModuleList(Table(shape.bigrams, shape.width) for _ in range(longer))
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.again = nn.Parameter(torch.zeros(shape.layers)) if shape.again else None  # how much each layer gets
         body = sum(p.numel() for p in self.blocks.parameters()) + vocabulary_size * shape.width
@@ -231,7 +233,7 @@ class Decoder(Network):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         for name, parameter in self.named_parameters():
-            if name == "again" or "project" in name or name.startswith(("head", "bigram")):
+            if name == "again" or "project" in name or name.startswith(("head", "bigram", "ngram")):
                 parameter.zero_()
             elif "embedding" in name:
                 parameter.normal_(0.0, 1.0, generator=generator)
@@ -252,8 +254,10 @@ class Decoder(Network):
         places, after = self._places(whole, new), {"tokens": whole}
         x = self.embedding(tokens)
         if self.bigram is not None:
-            x = x + self.bigram(self._buckets(whole[:, -new - 1 :])[:, -new:])
-        first = x = F.dropout(norm(x), self.shape.dropout, self.training) if self.shape.dropout else norm(x)
+            tables = self.bigram, *self.ngram
+            for table, buckets in zip(tables, self._buckets(whole[:, -new - len(tables) :]), strict=True):
+                x = x + table(buckets[:, -new:])
+        first = x = F.dropout(rms_norm(x), self.shape.dropout, self.training) if self.shape.dropout else rms_norm(x)
         for index, block in enumerate(self.blocks):
             names = f"keys.{index}", f"values.{index}"
             past = None
@@ -264,7 +268,7 @@ class Decoder(Network):
             x, pair = block(x if self.again is None else x + self.again[index] * first, places, past)
             if not state:
                 after |= dict(zip(names, pair, strict=True))
-        return norm(x), after
+        return rms_norm(x), after
 
     def _places(self, tokens: Tensor, new: int) -> Places:
         """Of the last `new` of tokens [batch, length]."""
@@ -278,13 +282,20 @@ class Decoder(Network):
         seen = torch.ones(new, length, dtype=torch.bool, device=tokens.device).tril(length - new)
         return Places(cosine, sine, seen[None, None], False)
 
-    def _buckets(self, tokens: Tensor) -> Tensor:
-        """The bucket of each token with the one before it; the first of a block, or separate document, has none."""
-        before = F.pad(tokens[:, :-1] + 1, (1, 0))
-        if self.shape.documents == "separate":
-            before = before.masked_fill(tokens == self.end, 0)
-        key = before * self.vocabulary_size + tokens
-        return key * 48_271 % 2_147_483_647 % self.shape.bigrams  # Park & Miller's generator as the hash
+    def _buckets(self, tokens: Tensor) -> list[Tensor]:
+        """The buckets of each token with the one before it, with the two before it, ...; see `Shape.ngrams`.
+
+        A code of n tokens is that of the n - 1 before the last, times the vocabulary, plus the last. What would stand
+        before a block, or before a separate document, is nothing: 0.
+        """
+        code, found = tokens, []
+        for _ in range(1 + len(self.ngram)):
+            before = F.pad(code[:, :-1] + 1, (1, 0))
+            if self.shape.documents == "separate":
+                before = before.masked_fill(tokens == self.end, 0)
+            code = (before * self.vocabulary_size + tokens) % 2_147_483_647
+            found.append(code * 48_271 % 2_147_483_647 % self.shape.bigrams)  # Park & Miller's generator as the hash
+        return found
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocabulary] in float32 from hidden states [..., width]."""

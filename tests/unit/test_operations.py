@@ -1,0 +1,62 @@
+"""Operations with backward passes of our own: torch's values and gradients, in every precision, compiled or not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pileline.models.operations import relu_squared, rms_norm
+
+PAIRS = {
+    "relu_squared": (relu_squared, lambda x: F.relu(x).square()),
+    "rms_norm": (rms_norm, lambda x: F.rms_norm(x, (x.size(-1),))),
+}
+
+
+def both(name, x, weights):
+    """Values and gradients of the sum of the weighted values, ours and torch's."""
+    found = []
+    for function in PAIRS[name]:
+        leaf = x.clone().requires_grad_()
+        y = function(leaf)
+        (y * weights).sum().backward()
+        found.append((y.detach(), leaf.grad))
+    return found
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    size=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_values_and_gradients_are_torchs(name, seed, shape, size):
+    generator = torch.Generator().manual_seed(seed)
+    x, weights = (torch.randn(*shape, generator=generator) for _ in range(2))
+    (y, gradient), (expected, expected_gradient) = both(name, x * size, weights)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5 * max(size, 1 / size))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_gradients_agree_with_finite_differences(name):
+    x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    assert torch.autograd.gradcheck(PAIRS[name][0], (x,), eps=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_bfloat16_stays_bfloat16(name):
+    x = torch.randn(4, 16, generator=torch.Generator().manual_seed(1)).bfloat16()
+    (y, gradient), (expected, expected_gradient) = both(name, x, torch.ones_like(x))
+    assert y.dtype == gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(y, expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=5e-2, atol=5e-2)
+
+
+def test_a_row_of_zeros_has_a_norm_and_a_gradient():
+    x = torch.zeros(2, 4, requires_grad=True)
+    rms_norm(x).sum().backward()
+    assert torch.isfinite(x.grad).all()
