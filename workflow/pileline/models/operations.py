@@ -20,13 +20,13 @@ from torch import Tensor
 class _ReluSquared(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:  # type: ignore[override]
-        positive = x.relu()
+        positive: Tensor = x.relu()
         context.save_for_backward(positive)
         return positive * positive
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        (positive,) = context.saved_tensors
+        positive: Tensor = context.saved_tensors[0]
         return (gradient * positive).mul_(2)
 
 
@@ -35,7 +35,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(context: Any, x: Tensor) -> Tensor:  # type: ignore[override]
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         scale = length.square_().div_(x.size(-1)).add_(torch.finfo(x.dtype).eps).rsqrt_()
-        y = (x * scale).to(x.dtype)
+        y: Tensor = (x * scale).to(x.dtype)
         context.save_for_backward(y, scale)
         return y
 
@@ -43,7 +43,8 @@ class _RMSNorm(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         y, scale = context.saved_tensors
         along = (gradient * y).mean(dim=-1, keepdim=True)
-        return (torch.addcmul(gradient, y, along, value=-1) * scale).to(y.dtype)
+        across: Tensor = torch.addcmul(gradient, y, along, value=-1) * scale
+        return across.to(y.dtype)
 
 
 def relu_squared(x: Tensor) -> Tensor:

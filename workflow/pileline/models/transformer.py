@@ -254,8 +254,8 @@ class Decoder(Network):
         places, after = self._places(whole, new), {"tokens": whole}
         x = self.embedding(tokens)
         if self.bigram is not None:
-            tables = self.bigram, *self.ngram
-            for table, buckets in zip(tables, self._buckets(whole[:, -new - len(tables) :]), strict=True):
+            looked_up = self.bigram, *self.ngram
+            for table, buckets in zip(looked_up, self._buckets(whole[:, -new - len(looked_up) :]), strict=True):
                 x = x + table(buckets[:, -new:])
         first = x = F.dropout(rms_norm(x), self.shape.dropout, self.training) if self.shape.dropout else rms_norm(x)
         for index, block in enumerate(self.blocks):
