@@ -444,6 +444,14 @@ def test_minutes_are_a_budget_of_a_models_entry(tmp_path, corpus):
     assert math.isfinite(first.validation_loss)
 
 
+def test_more_parts_than_rows_are_refused(corpus, tmp_path):
+    shards, tokenizer = corpus
+    settings = SMALL | {"batch_tokens": 32, "accumulate": 5}
+    model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
+    with pytest.raises(training.TrainingError, match="accumulate is 5, but a batch has 4 rows of 8 tokens; lower"):
+        training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path))
+
+
 def test_a_misspelt_setting_of_any_kind_is_refused(corpus, tmp_path):
     shards, tokenizer = corpus
     for settings in ({"kind": "ngram", "steps": 5}, {"kind": "transformer", "order": 3}):

@@ -81,7 +81,13 @@ def by_gradient(
     from .group import Group
 
     group = group or Group()
-    batch = max(derived.batch_tokens(plan) // model.context, 1)
+    batch = max(derived.batch_tokens(plan, model) // model.context, 1)
+    if plan.accumulate > batch // group.ranks:
+        raise TrainingError(
+            f"training: accumulate is {plan.accumulate}, but a batch has {batch} rows of {model.context} tokens"
+            + (f" for {group.ranks} processes" if group.ranks > 1 else "")
+            + "; lower accumulate, or raise batch_tokens"
+        )
     whole, validation = open_shards(shards, "train"), _validation(shards)  # all checked before anything is learned
     stepped = model.prepare(whole.tokens)
     part = whole if stepped == whole.n_tokens else _start(whole, stepped)
@@ -90,12 +96,13 @@ def by_gradient(
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
         held_out = rows(validation, seed=0)  # the same blocks whatever the seed
-    settled = derived.settle(replace(plan, minutes=None), batch * model.context, loader.epoch_steps)
+    settle = partial(derived.settle, batch=batch * model.context, epoch_steps=loader.epoch_steps, model=model)
+    settled = settle(replace(plan, minutes=None))
     data = manifest.canonical_json(manifest.read(shards, "shards").files)
     output, scratch = Path(output), Path(scratch)
     if plan.minutes is not None:
         steps = budget.steps_in(plan.minutes, model, loader, settled, seed, threads, scratch, data, group)
-        settled = derived.settle(replace(plan, minutes=None, steps=steps), batch * model.context, loader.epoch_steps)
+        settled = settle(replace(plan, minutes=None, steps=steps))
     outcome = loop.run(
         model, loader, held_out, settled, seed, threads, output, scratch, data, group=group, decode=decode
     )

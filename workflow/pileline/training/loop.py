@@ -102,6 +102,13 @@ class Run:
 
     # ------------------------------------------------------------------------------------------- steps
 
+    def parts(self, batch: Batch) -> list[Batch]:
+        """The batch in `accumulate` parts of about as many rows."""
+        if self.plan.accumulate == 1:
+            return [batch]
+        split = [np.array_split(half, self.plan.accumulate) for half in batch]
+        return [part for part in zip(*split, strict=True) if part[0].size]
+
     def loss(self, batch: Batch, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         inputs, targets = (_on(torch.from_numpy(part), self.model.device) for part in batch)
         with autocast(self.model.device, self.precision):
@@ -109,9 +116,7 @@ class Run:
 
     def gradient(self, batch: Batch, tokens: float) -> tuple[float, float]:
         """Put the gradient of the mean loss over all processes' `tokens` in place; returns the loss and its norm."""
-        pieces = self.plan.accumulate
-        split = [np.array_split(part, pieces) for part in batch] if pieces > 1 else [[part] for part in batch]
-        parts = [part for part in zip(*split, strict=True) if part[0].size]
+        parts = self.parts(batch)
         total: Any = 0.0
         for number, part in enumerate(parts):
             self.draw(number)
@@ -184,9 +189,9 @@ class Run:
         self.network.eval()
         total, tokens = 0.0, 0
         for step in range(min(validation.epoch_steps, max(VALIDATION_TOKENS // self.plan.batch_tokens, 1))):
-            batch = validation.batch_at(step)
-            total += self.loss(batch, self.whole_loss).item() * predicted(batch)
-            tokens += predicted(batch)
+            for part in self.parts(validation.batch_at(step)):
+                total += self.loss(part, self.whole_loss).item() * predicted(part)
+                tokens += predicted(part)
         self.network.train()
         total, tokens_of_all = self.group.total([total, tokens])
         return total / max(tokens_of_all, 1)
@@ -231,6 +236,7 @@ def run(
     and `validation` are this process's parts, where `group` has several. `decode` turns tokens into text, for samples.
     """
     group = group or Group()
+    prepare(threads)
     products = live.flops(model.network, model.context, model.device) if group.is_first else 0.0
     run = Run(model, plan, seed, threads, data, scratch, group)
     with ExitStack() as stack:
