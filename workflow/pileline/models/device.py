@@ -1,9 +1,11 @@
-"""Which device a model runs on, and how it rounds there.
+"""Which device a model runs on, how it rounds there, and whether it is compiled.
 
-`auto` chooses a device by what the machine has, and a precision by what the device computes in hardware:
-bfloat16 matrix products are 2 to 4 times faster than float32 on a GPU or a CPU with AVX512-BF16 or AMX, and
-44 to 500 times slower on a CPU without. Both choices are recorded with the model, since weights are the same
-to the bit only on one kind of hardware.
+`auto` chooses a device by what the machine has, and a precision by what the device computes in hardware. Where a CPU
+multiplies bfloat16 (AVX512-BF16 or AMX), training a transformer 64 wide with it took 0.82 of float32's time, 128 wide
+0.72, 256 wide 0.57; on a GPU it is 2 to 4 times as fast. A CPU without takes 44 to 500 times as long. Compilation takes
+a minute or so, and pays on a GPU whose work takes longer than that; on a CPU it would need a C++ compiler and gains a
+small model little. `python -m tests.benchmarks.precision` measures all of this. The choices depend on the machine and
+the settings alone, and are recorded with the model: weights are the same to the bit only on one kind of hardware.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 
 from .interface import ModelError
 
+COMPILED_FROM = 3e16  # operations: a minute or more on any GPU, which is what compiling takes
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -47,3 +50,10 @@ def multiplies_bfloat16(device: str) -> bool:
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     """Matrix products in `precision`, weights and sums in float32 (Micikevicius et al. 2018)."""
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def choose_compilation(asked: bool | None, device: str, operations: float) -> bool:
+    """Whether to run a network through torch.compile; None: where a training of so many operations is worth it."""
+    if asked is not None:
+        return asked
+    return device.startswith("cuda") and operations >= COMPILED_FROM
