@@ -96,6 +96,7 @@ class Live:
         self._run, self._events = run, events
         self._begun = self._looked = time.monotonic()
         self._first, self._step, self._tokens = run.step, run.step, run.seen
+        self._warm = False
         if events is not None:
             self._progress = Progress("training", total=run.plan.steps - run.step, unit="steps", every=0.9 * EVERY)
             self._use = products / (peak(run.model.device, run.precision) * run.group.ranks)  # of a token a second
@@ -103,13 +104,15 @@ class Live:
     def step(self) -> None:
         """After each step."""
         now = time.monotonic()
+        if self._run.step == self._first + 1 and not self._warm:  # the first step compiles, and touches all memory
+            self._begun, self._first, self._warm = now, self._run.step, True
         if self._events is not None and (now - self._looked >= EVERY or self._run.step == self._run.plan.steps):
             self._look(now, self._events)
 
     def _look(self, now: float, events: Events) -> None:
         run, (loss, norm) = self._run, self._run.last
         speed = (run.seen - self._tokens) / max(now - self._looked, 1e-9)
-        pace = (now - self._begun) / (run.step - self._first)
+        pace = (now - self._begun) / max(run.step - self._first, 1)
         measured = {"tokens_per_second": round(speed, 1), "mfu": round(speed * self._use, 4)}
         left = {"seconds_left": round(pace * (run.plan.steps - run.step), 1)}
         events.line({"step": run.step, "tokens": run.seen, "loss": loss, "gradient_norm": norm} | measured | left)
