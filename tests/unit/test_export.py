@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from pileline import export, models, tokenizer
-from pileline.export import check
 
 from tests.unit.test_tokenizer import make_texts
 
@@ -72,7 +71,7 @@ def test_transformers_gives_the_same_logits(exported):
 
 def test_transformers_writes_the_same_text(exported):
     model, folder = exported
-    other = check.loaded(folder)
+    other = export.loaded(folder)
     prompt = documents(model)[2][:9]
     ids = torch.from_numpy(np.append(model.end, prompt))[None]
     expected = model.generate(prompt, 20, temperature=0.0).tolist()
@@ -85,7 +84,7 @@ def test_transformers_writes_the_same_text(exported):
 
 def test_a_padded_batch_has_the_same_logits(exported):
     model, folder = exported
-    other = check.loaded(folder)
+    other = export.loaded(folder)
     short, long = (
         torch.from_numpy(np.append(model.end, document[:n]))
         for document, n in zip(documents(model, 2), (5, 9), strict=True)
@@ -106,7 +105,7 @@ def test_a_padded_batch_has_the_same_logits(exported):
 def test_going_on_without_the_tokens_before_is_refused(made, tmp_path):
     model = built(made, SHAPES["own"][0])
     export.write(model, made, tmp_path)
-    other = check.loaded(tmp_path)
+    other = export.loaded(tmp_path)
     ids = torch.from_numpy(documents(model)[2])[None]
     past = other(input_ids=ids[:, :-1], use_cache=True).past_key_values
     with pytest.raises(ValueError, match="needs `before`, the last 3 tokens"):
@@ -116,10 +115,8 @@ def test_going_on_without_the_tokens_before_is_refused(made, tmp_path):
 
 
 def test_the_tokenizer_travels_with_it(exported, made):
-    from transformers import AutoTokenizer
-
     model, folder = exported
-    other = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
+    other = export.tokenizer(folder)
     for text in ["", " a  b\n", *make_texts(5, seed=2), f"the name {tokenizer.END} in a text"]:
         found = other(text)["input_ids"]
         assert found == [made.end, *made.encode(text).tolist()]

@@ -12,7 +12,7 @@ A sequence is one document: it starts with `end`, which the exported tokenizer p
 """
 
 from pileline.export.architectures import KINDS, ExportError
-from pileline.export.check import Parity, parity
+from pileline.export.check import Parity, loaded, parity, tokenizer
 from pileline.export.folder import write
 
-__all__ = ["KINDS", "ExportError", "Parity", "parity", "write"]
+__all__ = ["KINDS", "ExportError", "Parity", "loaded", "parity", "tokenizer", "write"]

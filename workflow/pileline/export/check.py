@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +32,30 @@ class Parity(NamedTuple):
         return self.largest_difference <= TOLERANCE * max(self.largest_logit, 1.0)
 
 
+@cache
+def _modules() -> str:
+    """A folder for copies of modelling files, deleted when the process ends."""
+    folder = tempfile.mkdtemp(prefix="pileline-modules-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def loaded(folder: str | Path) -> Any:
     """The folder as `AutoModelForCausalLM` loads it, in float32 on the CPU; nothing is asked of the network."""
+    os.environ.setdefault("HF_MODULES_CACHE", _modules())  # else our modelling file is copied to the user's home
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: Any = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, trust_remote_code=True)
     return model.eval()
+
+
+def tokenizer(folder: str | Path) -> Any:
+    """The folder's tokenizer, as `AutoTokenizer` loads it."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()

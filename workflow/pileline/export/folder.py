@@ -35,6 +35,7 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> dic
     _write_json(folder / "generation_config.json", generation)
     _write_json(folder / huggingface.NAME, _beginning(huggingface.to_dict(tokenizer), tokenizer.end))
     _write_json(folder / "tokenizer_config.json", _tokenizer_settings(model.context))
+    (folder / CODE.name).unlink(missing_ok=True)
     if exported.own_code:
         shutil.copyfile(CODE, folder / CODE.name)
     (folder / "README.md").write_text(_page(exported), encoding="utf-8")
