@@ -100,6 +100,29 @@ def unique_documents(tokens: Integers, end: int) -> Integers:
     return np.asarray(tokens[np.repeat(keep, lengths)])
 
 
+def unique(keys: Integers) -> tuple[Integers, Integers, Integers, Integers]:
+    """The different `keys` in order; of each, where it first stands; of every place, its key's number; and how often.
+
+    As `np.unique`, about twice as fast: where they fit 64 bits together, keys carry their places through one sort of
+    whole numbers, which processors do many at a time, while a sort of places fetches two keys for each comparison.
+    """
+    bits = len(keys).bit_length()
+    if len(keys) and keys.min() >= 0 and int(keys.max()).bit_length() + bits < 64:
+        packed = keys << bits
+        packed += np.arange(len(keys))
+        packed.sort()
+        places = packed & ((1 << bits) - 1)
+        ordered = np.right_shift(packed, bits, out=packed)
+    else:
+        places = np.argsort(keys, kind="stable")
+        ordered = keys[places]
+    new = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
+    starts = np.flatnonzero(new)
+    inverse = np.empty_like(places)
+    inverse[places] = np.cumsum(new) - 1
+    return ordered[starts], places[starts], inverse, np.diff(np.append(starts, len(keys)))
+
+
 def document_hashes(tokens: Integers, end: int) -> tuple[Integers, npt.NDArray[np.uint64]]:
     """Length (with its `end`) and 64-bit hash of each document of a stream; what precedes the first `end` is one."""
     starts = np.union1d(np.flatnonzero(tokens == end), [0]) if len(tokens) else np.zeros(0, dtype=np.int64)
@@ -166,12 +189,7 @@ class NGram(LanguageModel):
         keys = raw = np.zeros(1, dtype=np.int64)  # of level 0: the empty n-gram
         for n in range(1, self.order + 1):
             places = places[reach[places] >= n]
-            longer, first, inverse, times = np.unique(
-                ids[places] * self.vocabulary_size + tokens[places],
-                return_index=True,
-                return_inverse=True,
-                return_counts=True,
-            )
+            longer, first, inverse, times = unique(ids[places] * self.vocabulary_size + tokens[places])
             if n > 1:  # different n-grams that end in an (n-1)-gram: as many tokens stand before it
                 self._add_level(keys, raw, np.bincount(ids[1:][places[first]], minlength=len(keys)))
             ids[1:][places] = inverse
