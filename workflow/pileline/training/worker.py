@@ -28,12 +28,14 @@ def main(folder: Path) -> None:
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     try:
         _train(folder, json.loads((folder / launch.JOB).read_text(encoding="utf-8")))
-    except BaseException as error:
+    except Exception as error:
         known = isinstance(error, ValueError)  # the library's own errors say all there is to say
         rank = int(os.environ["RANK"])
         said = {"rank": rank, "message": str(error) if known else repr(error)}
         (folder / launch.ERROR.format(rank=rank)).write_text(json.dumps(said), encoding="utf-8")
-        raise
+        if not known:
+            raise
+        sys.exit(1)
 
 
 def _train(folder: Path, job: dict[str, Any]) -> None:
