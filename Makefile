@@ -19,6 +19,7 @@ benchmark: run
 	python -m tests.benchmarks.scale
 	python -m tests.benchmarks.reading
 	python -m tests.benchmarks.shards results/corpora/demo
+	python -m tests.benchmarks.models results/shards/demo/bpe2k
 
 setup: .venv/installed
 
