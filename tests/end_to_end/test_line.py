@@ -175,6 +175,12 @@ def test_a_model_of_the_users_own_is_trained_like_any_other(finished: Line) -> N
     assert said["curve"][-1]["loss"] < said["curve"][0]["loss"]
 
 
+def test_transformers_are_exported_and_other_kinds_are_not(finished: Line) -> None:
+    exported = manifest.read(finished.folder / "results/exports/demo/bpe/transformer", "export")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} < set(exported.files)
+    assert [path.name for path in (finished.folder / "results/exports").glob("*/*/*")] == ["transformer"]
+
+
 def test_a_task_is_solved_beside_its_baselines_and_its_texts_stay_out_of_training(finished: Line) -> None:
     said = metrics(finished, "tasks/demo/bpe/transformer/topic")
     assert said["classes"] == ["engine", "music", "river"]

@@ -180,6 +180,11 @@ SOMETHING: dict[str, tuple[Edit, set[str], str]] = {
     ),
     "a model's setting": (setting("models", "transformer", "steps", 13), {"train_model"}, '"steps":13'),
     "a filter of the user's own": (edit_own("my_filters.py"), {"clean_source"}, "my_filters.py:"),
+    "the code of the export": (
+        edit_library("export/folder.py", add_code),
+        {"export_model"},
+        "workflow/pileline/export/folder.py:",
+    ),
     "prompts": (setting("evaluation", "prompts", ["Other"]), {"evaluate_model"}, "Other"),
     "the pin of an imported package": (edit_lock("ftfy"), {"clean_source"}, "ftfy==0.0.1"),
     "a template of the report": (
@@ -225,8 +230,9 @@ def test_only_the_touched_part_reruns(line: Line) -> None:
 
 def test_code_that_one_kind_of_model_has_retrains_that_kind_alone(line: Line) -> None:
     edit_own("my_models.py")(line)
+    edit_library("export/modeling_pileline.py", add_code)(line)  # a file that the export copies
     plan = line.planned()
-    assert set(plan.causes) == {"train_model"}, plan.causes
+    assert set(plan.causes) == {"train_model", "export_model"}, plan.causes
     jobs = [rule for rule, _ in plan.jobs]
     assert (jobs.count("train_model"), jobs.count("evaluate_model")) == (1, 1), "tiny alone"
     assert "my_models.py:" in plan.text
@@ -239,7 +245,7 @@ def test_a_sweep_trains_each_of_its_values_and_nothing_that_exists(line: Line) -
 
     edit_config(change)(line)
     jobs = [rule for rule, _ in line.planned().jobs if rule not in ("all", "default")]
-    assert sorted(jobs) == sorted(["train_model", "evaluate_model"] * 3 + ["render_report"])
+    assert sorted(jobs) == sorted(["train_model", "evaluate_model", "export_model"] * 3 + ["render_report"])
 
 
 def test_a_new_experiment_of_existing_parts_reruns_nothing_that_exists(line: Line) -> None:
@@ -271,5 +277,5 @@ def test_a_dry_run_of_a_finished_line_is_quick(line: Line) -> None:
 
 def test_the_folders_of_the_results_are_those_of_the_design(finished: Line) -> None:
     rooms = {path.name for path in Path(finished.folder, "results").iterdir() if not path.name.startswith(".")}
-    expected = {"raw", "clean", "duplicates", "corpora", "tokenizers", "shards", "models", "evaluations"}
+    expected = {"raw", "clean", "duplicates", "corpora", "tokenizers", "shards", "models", "evaluations", "exports"}
     assert expected | {"report", "logs"} <= rooms <= expected | {"report", "logs", "tasks", "scratch"}

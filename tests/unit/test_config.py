@@ -355,6 +355,7 @@ def all_slices(config: Config) -> dict[str, str]:
             "models": ("train", ["corpus", "tokenizer", "model"]),
             "evaluations": ("evaluate", ["corpus", "tokenizer", "model"]),
             "tasks": ("task", ["corpus", "tokenizer", "model", "task"]),
+            "exports": ("export", ["corpus", "tokenizer", "model"]),
         }[room]
         slices[folder] = canonical_json(config.slice(stage, **dict(zip(keys, names, strict=True))))
     return slices

@@ -191,7 +191,7 @@ def test_the_reports_own_notebook_is_a_page(root: Path, tmp_path: Path) -> None:
     part = tmp_path / "results"
     shutil.copytree(root, part)
     (part / "logs/report").mkdir()
-    nbformat.write(notebook("10 Report"), part / "logs/report/10_report.ipynb")
+    nbformat.write(notebook("11 Report"), part / "logs/report/11_report.ipynb")
     written = report.write_pages(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path)
     assert written[-1].name == "report.html"
 

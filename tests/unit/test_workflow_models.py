@@ -81,3 +81,27 @@ def test_processes_take_their_threads_and_a_gpu_each() -> None:
     assert line.train_threads(NGRAM) == line.model_threads(NGRAM)
     raw["models"]["transformer"]["device"] = "cpu"
     assert Workflow(check(raw)).train_gpus(TRANSFORMER) == 0
+
+
+def test_transformers_are_exported_unless_said_otherwise() -> None:
+    raw: dict[str, Any] = copy.deepcopy(DEFAULT)
+    raw["experiments"] = [
+        {"corpus": ["demo", "raw"], "tokenizer": "bpe2k", "model": ["ngram", "transformer"]},
+        {"corpus": "demo", "tokenizer": "*"},
+    ]
+    config = check(raw)
+    exported = [folder for folder in config.folders() if folder.startswith("exports/")]
+    assert exported == ["exports/demo/bpe2k/transformer", "exports/raw/bpe2k/transformer"]
+    said = config.slice("report")["experiments"]
+    assert [(entry["model"], entry["export"]) for entry in said] == [
+        (entry["model"], entry["model"] == "transformer") for entry in said
+    ]
+    names = {"corpus": "demo", "tokenizer": "bpe2k"}
+    assert config.slice("export", **names, model="transformer")["output"] == "results/exports/demo/bpe2k/transformer"
+    with pytest.raises(ConfigError, match="exports: 'ngram' is of kind 'ngram'; these can be exported: transformer"):
+        config.slice("export", **names, model="ngram")
+    raw["export"] = False
+    assert not [folder for folder in check(raw).folders() if folder.startswith("exports/")]
+    raw["export"] = "no"
+    with pytest.raises(ConfigError, match="export: should be true or false, found 'no'"):
+        check(raw)

@@ -15,6 +15,9 @@ from pileline.checks import ORIGIN_SETTINGS, ORIGINS, ConfigError, Experiment, S
 from pileline.parts import names as part_names
 from pileline.wording import suggestion
 
+# The kinds of model that can be written as a folder that Hugging Face's transformers reads.
+EXPORTED = ("transformer", "transformer-2017")
+
 
 def check(raw: Settings) -> Config:
     """Check a loaded config.yaml and return it with defaults filled in; raise `ConfigError` with all problems."""
@@ -185,10 +188,26 @@ class Config:
             "output": f"results/tasks/{corpus}/{tokenizer}/{model}/{task}",
         }
 
+    def exports(self, experiment: Experiment) -> bool:
+        """Whether an experiment's model is written as a Hugging Face folder too."""
+        models = self.settings["models"]
+        return bool(self.settings["export"] and experiment.model and models[experiment.model]["kind"] in EXPORTED)
+
+    def _export(self, corpus: str, tokenizer: str, model: str) -> Settings:
+        kind = self.part("models", model)["kind"]
+        if kind not in EXPORTED:
+            raise ConfigError([f"exports: '{model}' is of kind '{kind}'; these can be exported: {', '.join(EXPORTED)}"])
+        return {
+            "model_folder": f"results/models/{corpus}/{tokenizer}/{model}",
+            "tokenizer": f"results/tokenizers/{corpus}/{tokenizer}",
+            "device": "cpu",
+            "output": f"results/exports/{corpus}/{tokenizer}/{model}",
+        }
+
     def _report(self) -> Settings:
         return {
             "results": "results",
-            "experiments": [vars(experiment) for experiment in self.experiments],
+            "experiments": [vars(experiment) | {"export": self.exports(experiment)} for experiment in self.experiments],
             "configuration": self.used(),
             "output": "results/report",
         }
@@ -235,4 +254,5 @@ class Config:
             folders += [f"{room}/{e.corpus}/{e.tokenizer}" for e in self.experiments]
         folders += [f"{room}/{e.path}" for room in ("models", "evaluations") for e in self.experiments if e.model]
         folders += [f"tasks/{e.path}/{e.task}" for e in self.experiments if e.task]
+        folders += [f"exports/{e.path}" for e in self.experiments if self.exports(e)]
         return list(dict.fromkeys(folders))

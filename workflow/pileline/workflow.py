@@ -36,7 +36,8 @@ NOTEBOOKS = {
     "train": "notebooks/07_train.ipynb",
     "evaluate": "notebooks/08_evaluate.ipynb",
     "task": "notebooks/09_task.ipynb",
-    "report": "notebooks/10_report.ipynb",
+    "export": "notebooks/10_export.ipynb",
+    "report": "notebooks/11_report.ipynb",
 }
 # The kinds of model that a notebook of their own trains.
 TRAIN_NOTEBOOKS = {"mlp": "notebooks/07_train_mlp.ipynb"}
@@ -131,6 +132,8 @@ def _notebook_problems(config: Config) -> Iterator[str]:
             path = _notebook(config, stage, experiment.model)
             if path in compared or any(names[name] is None for name in wanted):
                 continue
+            if stage == "export" and not config.exports(experiment):
+                continue
             compared.add(path)
             given = set(config.slice(stage, **{name: str(names[name]) for name in wanted}))
             notebook = notebooks.read(path)
@@ -147,6 +150,7 @@ WILDCARDS = {
     "train": ("corpus", "tokenizer", "model"),
     "evaluate": ("corpus", "tokenizer", "model"),
     "task": ("corpus", "tokenizer", "model", "task"),
+    "export": ("corpus", "tokenizer", "model"),
     "report": (),
 }
 
@@ -195,6 +199,10 @@ class Workflow:
         if ":" in kind:
             return fingerprint.own_code(kind.partition(":")[0])
         return fingerprint.module_code(f"pileline.models.{kind.replace('-', '_')}")
+
+    def module_code(self, module: str) -> str:
+        """The fingerprint of a module that a notebook uses as a file, without importing it."""
+        return fingerprint.module_code(module)
 
     def model_threads(self, wildcards: Any) -> int:
         """The threads that a model trains with: part of its configuration, since they round sums differently."""

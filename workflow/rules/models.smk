@@ -1,4 +1,4 @@
-# Models: trained on shards, scored on the common holdout, used for a task.
+# Models: trained on shards, scored on the common holdout, used for a task, exported.
 
 
 # Train a model; its kind is found by name, so the notebook and code of that kind alone are part of the fingerprint.
@@ -88,5 +88,35 @@ rule solve_task:
         *line.code("task"),
         model_code=line.model_code,
         settings=line.settings("task"),
+    shell:
+        RUN
+
+
+# The model as a folder that Hugging Face's transformers loads, with equal logits, and whatever reads such folders.
+rule export_model:
+    input:
+        notebook=ancient("notebooks/10_export.ipynb"),
+        manifests=[
+            "results/models/{corpus}/{tokenizer}/{model}/manifest.json",
+            "results/tokenizers/{corpus}/{tokenizer}/manifest.json",
+        ],
+    output:
+        manifest="results/exports/{corpus}/{tokenizer}/{model}/manifest.json",
+        run="results/exports/{corpus}/{tokenizer}/{model}/run.json",
+        weights="results/exports/{corpus}/{tokenizer}/{model}/model.safetensors",
+    log:
+        text="results/logs/exports/{corpus}/{tokenizer}/{model}/10_export.log",
+        notebook="results/logs/exports/{corpus}/{tokenizer}/{model}/10_export.ipynb",
+    conda:
+        "../../envs/pileline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        *line.code("export"),
+        copied=line.module_code("pileline.export.modeling_pileline"),
+        model_code=line.model_code,
+        settings=line.settings("export"),
     shell:
         RUN

@@ -4,15 +4,15 @@
 # Render the report, and a page for every executed notebook.
 rule render_report:
     input:
-        notebook=ancient("notebooks/10_report.ipynb"),
+        notebook=ancient("notebooks/11_report.ipynb"),
         manifests=line.finished,
     output:
         manifest="results/report/manifest.json",
         run="results/report/run.json",
         index="results/report/index.html",
     log:
-        text="results/logs/report/10_report.log",
-        notebook="results/logs/report/10_report.ipynb",
+        text="results/logs/report/11_report.log",
+        notebook="results/logs/report/11_report.ipynb",
     conda:
         "../../envs/pileline.yaml"
     threads: 1

@@ -20,20 +20,24 @@ from pileline import manifest
 from pileline.parts import names as part_names
 from pileline.report.merge import merged
 
-STAGES = ("download", "clean", "deduplicate", "mix", "tokenizer", "shards", "train", "evaluate", "task", "report")
+STAGES = (
+    *("download", "clean", "deduplicate", "mix", "tokenizer", "shards", "train", "evaluate", "task", "export"),
+    "report",
+)
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A combination of names that was trained and scored, with the tasks it was tried on.
 
-    Without a model it ends at the shards.
+    Without a model it ends at the shards. `export`: its model was written for other libraries too.
     """
 
     corpus: str
     tokenizer: str
     model: str | None
     tasks: tuple[str, ...] = ()
+    export: bool = False
 
     @property
     def name(self) -> str:
@@ -174,7 +178,8 @@ def merge_experiments(experiments: list[dict[str, Any]]) -> tuple[Experiment, ..
         known = merged.setdefault((entry["corpus"], entry["tokenizer"], entry["model"]), [])
         if entry.get("task") and entry["task"] not in known:
             known.append(entry["task"])
-    return tuple(Experiment(*key, tuple(names)) for key, names in merged.items())
+    exported = {(entry["corpus"], entry["tokenizer"], entry["model"]) for entry in experiments if entry.get("export")}
+    return tuple(Experiment(*key, tuple(names), key in exported) for key, names in merged.items())
 
 
 def _source_nodes(source: str, recipe: str, configuration: dict[str, Any]) -> Iterator[Node]:
@@ -216,6 +221,8 @@ def _experiment_nodes(experiment: Experiment, configuration: dict[str, Any]) -> 
             yield from _source_nodes(settings.get("source", ""), settings.get("recipe", ""), configuration)
         labels = (labelled,) if settings else ()
         yield Node(f"tasks/{name}/{task}", "task", (f"models/{name}", f"tokenizers/{pair}", *labels))
+    if experiment.export:
+        yield Node(f"exports/{name}", "export", (f"models/{name}", f"tokenizers/{pair}"))
 
 
 def plan(experiments: tuple[Experiment, ...], configuration: dict[str, Any]) -> tuple[Node, ...]:
