@@ -144,6 +144,25 @@ def test_a_stack_of_matrices_is_made_orthogonal_one_by_one(count, rows, columns,
         assert torch.linalg.matrix_norm(result.double(), 2) < 1.3
 
 
+def exact(matrix):
+    """The Newton-Schulz steps in float64, one after the other."""
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize("directions", [2, 8, 32])
+def test_joined_steps_of_a_wide_matrix_round_no_more_than_torchs(directions):
+    generator = torch.Generator().manual_seed(3)
+    matrix = torch.randn(32, directions, generator=generator) @ torch.randn(directions, 128, generator=generator)
+    theirs = torch.optim._muon._zeropower_via_newtonschulz(matrix, (3.4445, -4.775, 2.0315), 5, 1e-7)
+    found = muon.orthogonalize(matrix[None], (3.4445, -4.775, 2.0315), 5, 1e-7)[0]
+    errors = [(result - exact(matrix)).square().mean().sqrt().item() for result in (found.double(), theirs.double())]
+    assert errors[0] < 2 * errors[1] + 1e-4
+
+
 def test_stacks_are_cut_to_bound_memory_without_another_result(monkeypatch):
     one, made = ours(plan_of("muon"))
     descend(one, made)
@@ -153,17 +172,14 @@ def test_stacks_are_cut_to_bound_memory_without_another_result(monkeypatch):
     assert_close(one, other, 0.003)
 
 
-def test_without_bfloat16_products_are_made_in_float32(monkeypatch):
+@pytest.mark.parametrize("columns", [8, 15, 16, 40])  # from 16 on, steps are joined
+def test_without_bfloat16_products_are_made_in_float32(monkeypatch, columns):
     monkeypatch.setattr(muon, "multiplies_bfloat16", lambda device: False)
-    matrices = torch.randn(2, 8, 20, generator=torch.Generator().manual_seed(1))
+    matrices = torch.randn(2, 8, columns, generator=torch.Generator().manual_seed(1))
     found = muon.orthogonalize(matrices, (3.4445, -4.775, 2.0315), 5, 1e-7)
     assert found.dtype == torch.float32
-    for matrix, result in zip(matrices, found, strict=True):  # the same, in float64 and one step after the other
-        x = matrix.double() / matrix.double().norm()
-        for _ in range(5):
-            gram = x @ x.T
-            x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-        torch.testing.assert_close(result.double(), x, atol=1e-4, rtol=1e-3)
+    for matrix, result in zip(matrices, found, strict=True):
+        torch.testing.assert_close(result.double(), exact(matrix), atol=1e-4, rtol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------ tables

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pileline.models.device import multiplies_bfloat16
 
+WIDE = 2  # columns a row, from which on steps are joined
 STACKED = 1 << 26  # numbers that a stack may have: bounds the memory of a step
 
 
@@ -75,7 +76,28 @@ def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], st
     a, b, c = coefficients
     x = matrices.bfloat16() if multiplies_bfloat16(matrices.device.type) else matrices.float()
     x = x / x.flatten(1).norm(dim=1).clamp(min=epsilon)[:, None, None]  # spectral norm at most 1
+    if x.size(2) >= WIDE * x.size(1):
+        for part in (steps // 2, steps - steps // 2):
+            x = _several(x, coefficients, part)
+        return x
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def _several(x: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """Steps whose products are of the small A alone: each multiplies X by P = a + b A + c A^2, and so A by P twice.
+
+    For a matrix four times as wide as it is high that saves a third of the operations. Errors of a rounded A grow,
+    so it is computed from X again after two or three steps.
+    """
+    a, b, c = coefficients
+    gram, whole = x @ x.mT, None
+    for left in range(steps, 0, -1):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        whole = factor if whole is None else factor @ whole
+        if left > 1:
+            gram = factor @ gram @ factor
+    return x if whole is None else whole @ x
