@@ -68,7 +68,7 @@ def test_larger_models_get_larger_batches_and_lower_rates(one, other, kind):
     assert derived.LEAST_BATCH <= batches[0] <= batches[1]
     assert derived.batch_tokens(Plan(), OfSize(small)) <= batches[0]  # a CPU is not given longer steps
     rates = [derived.rate("adamw", size) for size in (small, large)]
-    assert derived.HIGHEST_RATE >= rates[0] >= rates[1] > 0
+    assert derived.HIGHEST_RATES["adamw"] >= rates[0] >= rates[1] > 0
 
 
 def test_a_step_on_a_cpu_is_short_and_a_budget_has_many():
