@@ -80,7 +80,8 @@ def test_processes_take_their_threads_and_a_gpu_each() -> None:
     assert line.model_threads(TRANSFORMER) == 2, "what evaluates it"
     assert line.train_threads(NGRAM) == line.model_threads(NGRAM)
     raw["models"]["transformer"]["device"] = "cpu"
-    assert Workflow(check(raw)).train_gpus(TRANSFORMER) == 0
+    line = Workflow(check(raw))
+    assert (line.train_gpus(TRANSFORMER), line.model_gpus(TRANSFORMER), line.model_gpus(NGRAM)) == (0, 0, 1)
 
 
 def test_transformers_are_exported_unless_said_otherwise() -> None:

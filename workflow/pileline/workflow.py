@@ -214,10 +214,14 @@ class Workflow:
         processes: int = self.config.part("models", wildcards.model).get("processes", 1)
         return processes * self.model_threads(wildcards)
 
+    def model_gpus(self, wildcards: Any) -> int:
+        """The GPUs that a model takes, where there are any."""
+        return int(self.config.part("models", wildcards.model)["device"] != "cpu")
+
     def train_gpus(self, wildcards: Any) -> int:
-        """The GPUs that training a model takes, where there are any: one a process."""
-        model = self.config.part("models", wildcards.model)
-        return 0 if model["device"] == "cpu" else int(model.get("processes", 1))
+        """The GPUs that training a model takes: one a process."""
+        processes: int = self.config.part("models", wildcards.model).get("processes", 1)
+        return processes * self.model_gpus(wildcards)
 
     def deduplication_memory(self, wildcards: Any) -> int:
         """MB that deduplicating a corpus needs: some 250 bytes a document, as measured, and room for long texts.

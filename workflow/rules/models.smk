@@ -52,7 +52,7 @@ rule evaluate_model:
     resources:
         mem_mb=4000,
         runtime=240,
-        gpu=1,
+        gpu=line.model_gpus,
     params:
         *line.code("evaluate"),
         model_code=line.model_code,
@@ -83,7 +83,7 @@ rule solve_task:
     resources:
         mem_mb=4000,
         runtime=240,
-        gpu=1,
+        gpu=line.model_gpus,
     params:
         *line.code("task"),
         model_code=line.model_code,
