@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,29 +34,30 @@ class Parity(NamedTuple):
 
 
 @cache
-def _modules() -> str:
-    """A folder for copies of modelling files, deleted when the process ends."""
+def library() -> Any:
+    """The module `transformers`, without its bars and hints; its copies of modelling files are deleted at the end."""
     folder = tempfile.mkdtemp(prefix="pileline-modules-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    os.environ.setdefault("HF_MODULES_CACHE", folder)  # else they would stay in the user's home
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's, of a widget that notebooks here do not have
+        import transformers
+
+    logging: Any = transformers.utils.logging
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return transformers
 
 
 def loaded(folder: str | Path) -> Any:
     """The folder as `AutoModelForCausalLM` loads it, in float32 on the CPU; nothing is asked of the network."""
-    os.environ.setdefault("HF_MODULES_CACHE", _modules())  # else our modelling file is copied to the user's home
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, trust_remote_code=True)
-    return model.eval()
+    automatic = library().AutoModelForCausalLM
+    return automatic.from_pretrained(str(folder), local_files_only=True, trust_remote_code=True).eval()
 
 
 def tokenizer(folder: str | Path) -> Any:
     """The folder's tokenizer, as `AutoTokenizer` loads it."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)  # type: ignore[no-untyped-call]
+    return library().AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=True)
 
 
 @torch.inference_mode()

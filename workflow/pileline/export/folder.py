@@ -83,7 +83,7 @@ A language model trained with Pileline, as {exported.config["architectures"][0]}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("."{trust})
-tokenizer = AutoTokenizer.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained("."{trust})
 inputs = tokenizer("The history of", return_tensors="pt")  # puts {END}, which starts a document, before the text
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))
 ```
