@@ -20,6 +20,7 @@ benchmark: run
 	python -m tests.benchmarks.reading
 	python -m tests.benchmarks.shards results/corpora/demo
 	python -m tests.benchmarks.models results/shards/demo/bpe2k
+	python -m tests.benchmarks.generation
 
 setup: .venv/installed
 
