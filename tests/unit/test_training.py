@@ -296,7 +296,7 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_change(tmp_path):
     model = models.build(SMALL, V, END, 1)
     output, scratch = folders(tmp_path)
     with pytest.raises(
-        training.TrainingError, match=r"step 10: the loss is nan.*8 steps in a row.*matrix_rate.*float32"
+        training.TrainingError, match=r"step 10: the loss is nan.*8 steps in a row.*lower matrix_rate.*float32"
     ):
         loop.run(model, Poisoned(), None, derived.Settled(steps=20), 1, 1, output, scratch)
 
@@ -449,6 +449,21 @@ def test_more_parts_than_rows_are_refused(corpus, tmp_path):
     settings = SMALL | {"batch_tokens": 32, "accumulate": 5}
     model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
     with pytest.raises(training.TrainingError, match="accumulate is 5, but a batch has 4 rows of 8 tokens; lower"):
+        training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validations": 0, "steps": 1}, "validations is 0"),
+        ({"context": 1 << 16, "steps": 1}, "no validation text of 65536 tokens"),
+    ],
+)
+def test_patience_needs_something_to_judge_by(corpus, tmp_path, changes, message):
+    shards, tokenizer = corpus
+    settings = SMALL | {"patience": 2} | changes
+    model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
+    with pytest.raises(training.TrainingError, match=f"patience is 2, but .*{message}"):
         training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path))
 
 

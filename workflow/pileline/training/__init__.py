@@ -96,6 +96,12 @@ def by_gradient(
     held_out = None
     if validation is not None and validation.n_tokens > model.context:
         held_out = rows(validation, seed=0)  # the same blocks whatever the seed
+    if plan.patience is not None and (held_out is None or not plan.validations):
+        raise TrainingError(
+            f"training: patience is {plan.patience}, but "
+            + ("validations is 0" if held_out else f"the corpus has no validation text of {model.context} tokens")
+            + "; early stopping needs a validation loss to judge by"
+        )
     settle = partial(derived.settle, batch=batch * model.context, epoch_steps=loader.epoch_steps, model=model)
     settled = settle(replace(plan, minutes=None))
     data = manifest.canonical_json(manifest.read(shards, "shards").files)

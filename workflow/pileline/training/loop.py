@@ -154,8 +154,9 @@ class Run:
         self.step += 1
         self.seen += int(tokens)
         skipped = self.spikes.skip(loss, norm, self.plan.clip)
-        if skipped and self.spikes.hopeless:
-            raise TrainingError(self.why_stopped(loss, norm))
+        if why := self.spikes.hopeless:
+            seen = f"step {self.step}: the loss is {loss:.4g}, the gradient's norm {norm:.4g}"
+            raise TrainingError(f"{seen}; {why}. {self.advice()}")
         if not skipped:
             if 0 < self.plan.clip < norm:
                 torch._foreach_mul_(
@@ -170,15 +171,13 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         return factor
 
-    def why_stopped(self, loss: float, norm: float) -> str:
-        """What happened when spikes do not end, and what to change."""
-        names = ("matrix_rate", "embedding_rate", "vector_rate") if self.plan.optimizer == "muon" else ("rate",)
+    def advice(self) -> str:
+        """What to change where the weights are spoilt."""
+        names = optimizers.MUON_RATES if self.plan.optimizer == "muon" else ("rate",)
         rates = ", ".join(f"{name} ({getattr(self.plan, name)})" for name in names)
         return (
-            f"step {self.step}: the loss is {loss:.4g} and the gradient's norm {norm:.4g}; {self.spikes.in_a_row} "
-            f"steps in a row were skipped as spikes, {self.spikes.skipped} in all, so the weights are spoilt. Lower "
-            f"{rates} by half, lengthen warmup ({self.plan.warmup}), lower clip ({self.plan.clip}), or set "
-            "precision: float32"
+            f"The weights are spoilt: lower {rates} by half, lengthen warmup ({self.plan.warmup}), lower clip "
+            f"({self.plan.clip}), or set precision: float32"
         )
 
     @torch.no_grad()
