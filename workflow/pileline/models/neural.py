@@ -24,6 +24,7 @@ from .device import choose_device
 from .interface import Floats, LanguageModel, Tokens, read_configuration, write_configuration
 
 LOGITS_AT_ONCE = 1 << 21  # numbers; a larger block of logits would leave the CPU's cache and malloc's heap
+LOGITS_AT_ONCE_CUDA = 1 << 30  # a GPU has memory for more, and takes few large products faster than many small ones
 SCORED_AT_ONCE = 1 << 13  # tokens a forward pass when scoring
 
 State = dict[str, Tensor]  # what a network keeps of the tokens before, by name
@@ -81,7 +82,7 @@ class Network(nn.Module):
 
         Logits are made a block of rows at a time: they are by far the largest array of a small model.
         """
-        rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
+        rows = max((LOGITS_AT_ONCE_CUDA if hidden.is_cuda else LOGITS_AT_ONCE) // self.vocabulary_size, 1)
         parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
         return -torch.cat([F.cross_entropy(self.logits(h), t, reduction="none") for h, t in parts])
 
