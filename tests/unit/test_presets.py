@@ -16,11 +16,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from pileline import manifest, parts, sources
 from pileline.config import Config, check
+from pileline.models.transformer import Decoder, Shape, Transformer
 from pileline.sources import Reading, SourceError
 from pileline.sources.http import Patience
+from pileline.training import derived
+from pileline.training.settings import Plan
 from snakemake.utils import update_config
 
 from tests.unit.file_server import Files, serve
@@ -28,7 +32,7 @@ from tests.unit.hub_server import Hub
 from tests.unit.hub_server import download as download_from_hub
 
 ROOT = Path(__file__).parents[2]
-PRESETS = ["pile", "slimpajama", "fineweb-edu"]
+PRESETS = ["pile", "slimpajama", "fineweb-edu", "gpt2-124m"]
 SOON = Patience(attempts=6, first_wait=0.01, longest_wait=0.05)
 HUB = "https://huggingface.co"
 # Table 1 of the paper: each component's name in the records, and its epochs.
@@ -275,3 +279,30 @@ def test_fineweb_edu_reads_its_parquet_with_what_stands_beside_the_text(tmp_path
     assert texts_of(raw, reading, 14) == [row["text"] for row in rows]
     beside = [json.loads(document.metadata) for document in sources.extract(raw, Reading.from_dict(reading))]
     assert beside == [{key: row[key] for key in ("id", "dump", "url", "language_score", "score")} for row in rows]
+
+
+# ------------------------------------------------------------------------------------------ a model's recipe
+
+
+def test_gpt2_124m_is_that_size_and_sees_ten_billion_tokens_in_batches_of_half_a_million() -> None:
+    settings = used("gpt2-124m").part("models", "gpt2-124m")
+    own = {name: settings[name] for name in Transformer.setting_names() & set(settings)}
+    with torch.device("meta"):
+        network = Decoder(Shape(**own), used("gpt2-124m").part("tokenizers", "bpe50k")["vocabulary"], 0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(124e6, rel=0.01)
+    plan = Plan.of({key: value for key, value in settings.items() if key not in ("device", "threads")}, set(own))
+    rows, rest = divmod(plan.batch_tokens or 0, settings["context"])
+    assert (rows, rest) == (512, 0)
+    settled = derived.settle(plan, rows * settings["context"], epoch_steps=1)
+    assert settled.steps == 19073
+    assert (settled.precision, settled.compile) == ("bfloat16", True)
+    for processes in (1, 2, 4, 8):  # as the preset says: each has as many sequences at a time
+        assert plan.accumulate % processes == 0 == rows % processes
+
+
+def test_gpt2_124m_has_the_data_of_fineweb_edu() -> None:
+    recipe, corpus = settings("gpt2-124m"), settings("fineweb-edu")
+    for part in ("holdout", "evaluation"):
+        assert recipe[part] == corpus[part]
+    for part in ("sources", "corpora"):
+        assert recipe[part]["fineweb-edu"] == corpus[part]["fineweb-edu"]
