@@ -18,7 +18,7 @@ def problems(part: Settings, where: str) -> Iterator[str]:
     """What is wrong with an entry of a kind of ours, whose settings the schema has found sound one by one."""
     if "heads" in part:
         yield from _head_problems(part, where)
-    yield from _budget_problems(part, where)
+    yield from _training_problems(part, where)
 
 
 def own_problems(part: Settings, where: str) -> Iterator[str]:
@@ -29,7 +29,7 @@ def own_problems(part: Settings, where: str) -> Iterator[str]:
     yield from own_name_problems(part["kind"], f"{where}.kind", "a model of your own is written module:Class")
     training = {"type": "object", "properties": schema.schema()["$defs"]["training"]}
     yield from schema.problems(copy.deepcopy(part), training, where)
-    yield from _budget_problems(part, where)
+    yield from _training_problems(part, where)
     for name in ("threads", "device"):
         part.setdefault(name, training["properties"][name]["default"])
 
@@ -51,8 +51,10 @@ def _or(values: Iterable[int]) -> str:
     return " or ".join(map(str, values))
 
 
-def _budget_problems(part: Settings, where: str) -> Iterator[str]:
-    """A model is trained for so many steps, or tokens, or epochs, or minutes."""
+def _training_problems(part: Settings, where: str) -> Iterator[str]:
+    """A model is trained for so many steps, or tokens, or epochs, or minutes; and adam has no decay of its own."""
     given = [name for name in BUDGETS if part.get(name) is not None]
     if len(given) > 1:
         yield f"{where}: {' and '.join(given)} say in more than one way how long it is trained; keep one of them"
+    if part.get("optimizer") == "adam" and part.get("weight_decay"):
+        yield f"{where}.weight_decay: adam has none; take optimizer: adamw, or l2, a penalty in the loss"
