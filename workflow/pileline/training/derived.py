@@ -4,14 +4,14 @@ The rules run from models that a laptop trains in seconds to those that others h
 hidden matrices.
 
 - Batch: 160 * 2048 tokens * (N / 108M)^(2/3), and rates of Adam and AdamW: 0.0047 / 2 * (N / 108M)^(-1/3), which is
-  OLMo's ladder, after Porian et al. (2024). At the small end, N = 53 thousand trained on a million tokens: 512 to 4096
-  tokens a step ended within 0.035 nats of one another (the ladder says 2045), and AdamW's loss was 2.391, 2.394,
-  2.410 and 2.487 at rates of 0.006, 0.012, 0.024 and 0.048. At 800 thousand 0.012 was the best. So the ladder's
-  exponents hold, and its rates up to `HIGHEST_RATES`.
+  OLMo's ladder, after Porian et al. (2024). At the small end, N = 53 thousand trained on a million tokens, one run
+  each: 512 to 4096 tokens a step ended within 0.035 nats of one another (the ladder says 2045), and AdamW's loss was
+  2.391, 2.394, 2.410 and 2.487 at rates of 0.006, 0.012, 0.024 and 0.048 (it says 0.030). At 800 thousand 0.012 was
+  the best (it says 0.012). So the batch follows the ladder all the way down, and the rate to `HIGHEST_RATES`.
 - On a CPU, where budgets are minutes, a step is also kept short, so that there are hundreds of them.
 - Muon's rates do not depend on size: an orthogonal step changes a layer's outputs as much in a wide matrix as in a
-  narrow one (Bernstein & Newhouse 2024). 0.02 is modded-nanogpt's at 124M; at N = 53 thousand the loss was 2.305,
-  2.343 and 2.349 at 0.015, 0.03 and 0.06, and 2.303, 2.343 and 2.389 with embeddings at 0.03, 0.1 and 0.3.
+  narrow one (Bernstein & Newhouse 2024). 0.02 is nanochat's; at N = 53 thousand the loss was 2.305, 2.343 and 2.349
+  at 0.015, 0.03 and 0.06, and 2.303, 2.343 and 2.389 with embeddings at 0.03, 0.1 and 0.3.
 - RMSprop follows Adam from 0.008 on; SGD's rates are fixed. After 200 thousand tokens, N = 53 thousand, the loss was
   3.216 and 3.121 at 0.1 and 0.5 (SGD), 3.126 and 3.052 at 0.02 and 0.1 (momentum), 2.828 and 2.807 at 0.002 and
   0.008 (RMSprop).
