@@ -63,7 +63,8 @@ def test_probabilities_equal_the_equations(layers):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_document_is_scored_from_its_first_token_to_its_last_whatever_the_context():
+def test_a_document_is_scored_from_its_first_token_to_its_last_whatever_the_context(monkeypatch):
+    monkeypatch.setattr("pileline.models.lstm.SCORED_AT_ONCE", 8)
     model, document = built(), tokens(75)  # more than nine times the context
     expected = reference(model, np.append(END, document)[:-1])[np.arange(75), document]
     np.testing.assert_allclose(model.score([document])[0], expected, atol=1e-4)
@@ -72,7 +73,8 @@ def test_a_document_is_scored_from_its_first_token_to_its_last_whatever_the_cont
     )
 
 
-def test_what_stood_before_a_window_is_remembered_in_it():
+def test_what_stood_before_a_window_is_remembered_in_it(monkeypatch):
+    monkeypatch.setattr("pileline.models.lstm.SCORED_AT_ONCE", 16)  # eight tokens of each of two documents
     model = built()
     with torch.no_grad():
         for name, parameter in model.network.named_parameters():

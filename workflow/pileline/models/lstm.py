@@ -127,16 +127,17 @@ class LSTM(Neural):
         order = sorted((n for n in range(len(sequences)) if len(sequences[n])), key=lambda n: -len(sequences[n]))
         count = max(SCORED_AT_ONCE // self.context, 1)
         for rows in (order[first : first + count] for first in range(0, len(order), count)):
-            state: State = {}
-            for start in range(0, len(sequences[rows[0]]), self.context):
-                rows = [row for row in rows if len(sequences[row]) > start]
-                windows = [Window(n, start, start, min(start + self.context, len(sequences[n]))) for n in rows]
-                tokens = np.full((len(rows), windows[0].stop - start), self.end, dtype=np.int64)
+            start, state = 0, State()
+            while rows:
+                stop = min(start + max(SCORED_AT_ONCE // len(rows), 1), len(sequences[rows[0]]))
+                windows = [Window(n, start, start, min(stop, len(sequences[n]))) for n in rows]
+                tokens = np.full((len(rows), stop - start), self.end, dtype=np.int64)
                 for line, window in zip(tokens, windows, strict=True):
                     line[: window.stop - start] = sequences[window.document][start : window.stop]
-                state = {name: value[: len(rows)] for name, value in state.items()}
                 hidden, state = self.network.extend(torch.from_numpy(tokens).to(self.device), state)
                 yield windows, [h[: w.stop - start] for h, w in zip(hidden, windows, strict=True)]
+                rows, start = [n for n in rows if len(sequences[n]) > stop], stop
+                state = {name: value[: len(rows)] for name, value in state.items()}
 
     def window_start(self, length: int) -> int:
         """See `Neural.window_start`: the state reaches back to the document's start."""
