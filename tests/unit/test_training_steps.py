@@ -165,3 +165,19 @@ def test_too_little_memory_says_which_batch_fits(tmp_path, holds, accumulate, me
         run.step_loss = loss
         loop.take(run, batch, loop.predicted(batch))
         assert run.step == 1
+
+
+def test_a_process_among_several_does_not_try_what_fits(tmp_path):
+    """The others wait for it in the middle of the step."""
+    run = started(tmp_path, accumulate=2)
+    calls = []
+
+    def loss(inputs, targets):
+        calls.append(len(inputs))
+        raise torch.OutOfMemoryError("out of memory")
+
+    run.step_loss, run.group.ranks = loss, 2
+    batch = Memory(batch=8).batch_at(0)
+    with pytest.raises(training.TrainingError, match=r"with 4 rows of 8 tokens at once; raise accumulate \(2\)"):
+        loop.take(run, batch, loop.predicted(batch))
+    assert calls == [4]

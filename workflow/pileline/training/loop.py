@@ -322,6 +322,8 @@ def take(run: Run, batch: Batch, tokens: float) -> float:
     except torch.OutOfMemoryError:
         pass  # the error's traceback holds the step's tensors: it must be gone before smaller steps are tried
     rows = -(-len(batch[0]) // run.plan.accumulate)
+    if run.group.ranks > 1:  # the others wait in the middle of this step, and would not take part in another
+        raise memory.shortage(rows, run.plan.accumulate, batch[0].shape[1], run.model.device)
 
     def attempt(count: int) -> None:
         for optimizer in run.optimizers:

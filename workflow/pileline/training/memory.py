@@ -18,11 +18,10 @@ def advise(attempt: Callable[[int], None], rows: int, accumulate: int, context: 
 
     `rows` is the largest of the `accumulate` parts of a batch, `context` the tokens of a row.
     """
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else device
     fits = rows // 2
     while fits and not _fits(attempt, fits):
         fits //= 2
-    found = f"out of memory on {name} with {rows} rows of {context} tokens at once; "
+    found = _found(rows, context, device)
     if not fits:
         return TrainingError(
             f"{found}a single row does not fit either: lower context, width or layers, set precision: bfloat16, or "
@@ -33,6 +32,19 @@ def advise(attempt: Callable[[int], None], rows: int, accumulate: int, context: 
         f"{found}{fits} fit: set accumulate: {parts}, which takes the same batch in {parts} parts one after the other, "
         f"or batch_tokens: {fits * accumulate * context}"
     )
+
+
+def shortage(rows: int, accumulate: int, context: int, device: str) -> TrainingError:
+    """The error where nothing can be tried: what to change, without a number that is known to fit."""
+    return TrainingError(
+        f"{_found(rows, context, device)}raise accumulate ({accumulate}), which takes the same batch in more parts, or "
+        "lower batch_tokens"
+    )
+
+
+def _found(rows: int, context: int, device: str) -> str:
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    return f"out of memory on {name} with {rows} rows of {context} tokens at once; "
 
 
 def _fits(attempt: Callable[[int], None], rows: int) -> bool:
