@@ -1,6 +1,6 @@
 """Pileline beside nanoGPT on Tiny Shakespeare, by characters: steps a second, and what is learned in how much time.
 
-    python -m tests.benchmarks.nanogpt [--nanogpt FOLDER] [--text FILE] [--threads 2] [--only speed quality]
+    python -m tests.benchmarks.nanogpt [--nanogpt FOLDER] [--text FILE] [--threads 2] [--only plain compiled quality]
 
 Speed: both train the same shape on the same text, 4 layers of 4 heads, 128 wide, in batches of 12 blocks of 64
 characters, in float32 by AdamW, without torch.compile and with it. They take turns, some steps each, in processes of
@@ -55,6 +55,7 @@ RECIPE = (
     "--batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0 "
     "--eval_interval=2000"
 )
+PARTS = ["plain", "compiled", "quality"]
 STEPS = 20  # a turn
 WARM_UP = 10  # steps before the first turn; torch.compile's minute is among them
 Found = dict[str, Any]
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="Tiny Shakespeare's input.txt; downloaded if not given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=9, help="how often the sides take turns for speed")
-    parser.add_argument("--only", nargs="+", choices=["speed", "quality"], default=["speed", "quality"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--models", nargs="+", help="those of the preset to train; all if not given")
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -77,9 +78,10 @@ def main() -> None:
     corpus = pileline_folder(text)
     path = FOLDER / "nanogpt.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if "speed" in arguments.only:
-        found["speed"] = [speed(peer, corpus, arguments.threads, arguments.turns, c) for c in (False, True)]
-        show_speed(found["speed"])
+    for part in PARTS[:2]:
+        if part in arguments.only:
+            found[part] = speed(peer, corpus, arguments.threads, arguments.turns, part)
+            show_speed(part, found[part])
     if "quality" in arguments.only:
         entries = {name: preset["models"][name] for name in arguments.models or preset["models"]}
         found["quality"] = quality(peer, corpus, arguments.threads, entries)
@@ -174,11 +176,11 @@ def theirs(*arguments: str) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name("nanogpt_peer.py")), *arguments]
 
 
-def speed(peer: Path, corpus: Path, threads: int, turns: int, compiled: bool) -> Found:
+def speed(peer: Path, corpus: Path, threads: int, turns: int, part: str) -> Found:
     """Medians over turns of the milliseconds a step of all sides, and of nanoGPT's over each."""
-    sides = {"nanoGPT": Stepper(theirs("steps", "compiled" if compiled else "plain"), peer)}
+    sides = {"nanoGPT": Stepper(theirs("steps", part), peer)}
     for kind, more in KINDS.items():
-        settings = {"kind": kind, **SHAPE, **ADAMW, **more, "compile": compiled}
+        settings = {"kind": kind, **SHAPE, **ADAMW, **more, "compile": part == "compiled"}
         sides[kind] = Stepper(ours("steps", corpus, settings, threads), ROOT)
     for side in sides.values():
         side.take(WARM_UP)
@@ -193,18 +195,14 @@ def speed(peer: Path, corpus: Path, threads: int, turns: int, compiled: bool) ->
             ratio = statistics.median(turn["nanoGPT"][place] / turn[name][place] for turn in taken)
             row[f"times as fast, by {clock}"] = ratio
         rows[name] = row
-    return {"compiled": compiled, "turns": turns, "steps a turn": STEPS, "sides": rows}
+    return {"turns": turns, "steps a turn": STEPS, "sides": rows}
 
 
-def show_speed(found: list[Found]) -> None:
-    print(f"{'':20}{'torch.compile':>14}{'ms a step':>11}{'tokens/s':>10}{'times as fast':>15}{'by core time':>14}")
-    for part in found:
-        for name, row in part["sides"].items():
-            print(
-                f"{name:20}{'with' if part['compiled'] else 'without':>14}{row['ms a step']:11.1f}{row['tokens/s']:10,.0f}"
-                f"{row['times as fast, by clock']:15.2f}{row['times as fast, by core']:14.2f}",
-                flush=True,
-            )
+def show_speed(part: str, found: Found) -> None:
+    print(f"{part:20}{'ms a step':>11}{'tokens/s':>10}{'times as fast':>15}{'by core time':>14}")
+    for name, row in found["sides"].items():
+        ratios = f"{row['times as fast, by clock']:15.2f}{row['times as fast, by core']:14.2f}"
+        print(f"{name:20}{row['ms a step']:11.1f}{row['tokens/s']:10,.0f}{ratios}", flush=True)
 
 
 # -------------------------------------------------------------------------------------------------- quality
