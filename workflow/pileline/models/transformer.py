@@ -162,12 +162,18 @@ class Attention(nn.Module):
         its places are those of x, and are filled in.
         """
         batch, length, width = x.shape
-        query, key, value = (
-            layer(x).view(batch, length, -1, self.size).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        query, key = (rotate(rms_norm(y), places.cosine, places.sine).to(value.dtype) for y in (query, key))
+        parts = self.query, self.key, self.value
+        if past is None:  # one product, not three small ones
+            heads = F.linear(x, torch.cat([part.weight for part in parts]))
+        else:  # for a few places, to copy the matrices costs more
+            heads = torch.cat([part(x) for part in parts], dim=-1)
+        heads = heads.view(batch, length, -1, self.size).transpose(1, 2)
+        turned, value = torch.split(heads, [self.heads + self.groups, self.groups], dim=1)
+        turned = rotate(rms_norm(turned), places.cosine, places.sine).to(value.dtype)
+        query, key = torch.split(turned, [self.heads, self.groups], dim=1)
         if past is not None:
-            past[0][:, :, -length:], past[1][:, :, -length:] = key, value
+            for table, new in zip(past, (key, value), strict=True):
+                table.narrow(2, table.size(2) - length, length).copy_(new)
             key, value = past
         y = F.scaled_dot_product_attention(
             query, key, value, places.seen, is_causal=places.causal, enable_gqa=self.groups < self.heads
@@ -262,10 +268,10 @@ class Decoder(Network):
             names = f"keys.{index}", f"values.{index}"
             past = None
             if state:
-                tables = [enlarged(state[name], whole.size(1)) for name in names]
-                after |= dict(zip(names, tables, strict=True))
-                past = (tables[0][:, :, : whole.size(1)], tables[1][:, :, : whole.size(1)])
-            x, pair = block(x if self.again is None else x + self.again[index] * first, places, past)
+                keys, values = (enlarged(state[name], whole.size(1)) for name in names)
+                after |= {names[0]: keys, names[1]: values}
+                past = keys.narrow(2, 0, whole.size(1)), values.narrow(2, 0, whole.size(1))
+            x, pair = block(x if self.again is None else torch.addcmul(x, self.again[index], first), places, past)
             if not state:
                 after |= dict(zip(names, pair, strict=True))
         return rms_norm(x), after
