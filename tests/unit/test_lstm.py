@@ -153,6 +153,16 @@ def test_initial_weights_are_those_of_keras_and_of_the_seed():
     assert 0.9 * bound < network.head.weight.abs().max().item() <= bound
 
 
+def test_initial_weights_do_not_depend_on_the_number_of_threads():
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(models.build(SMALL | {"width": 160}, V, END, seed=5).network.state_dict())
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
 def test_dropout_is_of_training_alone_and_drawn_from_the_global_seed():
     network = built(dropout=0.5).network
     ids = torch.from_numpy(tokens(16).reshape(2, 8))

@@ -50,6 +50,19 @@ class Shape:
             raise ModelError(f"lstm: dropout is {self.dropout}, must be at least 0 and below 1")
 
 
+def orthogonal(parameter: Tensor, generator: torch.Generator) -> None:
+    """Make a matrix orthogonal, drawn from `generator`.
+
+    On one thread: several round the decomposition by how many they are, and a model is made before training says it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        nn.init.orthogonal_(parameter, generator=generator)
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Recurrent(Network):
     """Token ids [batch, length] to the distribution of each next token."""
 
@@ -68,7 +81,7 @@ class Recurrent(Network):
             if name == "embedding.weight":
                 parameter.uniform_(-EMBEDDING_RANGE, EMBEDDING_RANGE, generator=generator)
             elif "weight_hh" in name:
-                nn.init.orthogonal_(parameter, generator=generator)
+                orthogonal(parameter, generator)
             elif parameter.ndim == 2:
                 nn.init.xavier_uniform_(parameter, generator=generator)
             else:
