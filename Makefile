@@ -19,8 +19,10 @@ benchmark: run
 	python -m tests.benchmarks.scale
 	python -m tests.benchmarks.reading
 	python -m tests.benchmarks.shards results/corpora/demo
+	python -m tests.benchmarks.precision
 	python -m tests.benchmarks.models results/shards/demo/bpe2k
 	python -m tests.benchmarks.generation
+	python -m tests.benchmarks.nanogpt
 
 setup: .venv/installed
 

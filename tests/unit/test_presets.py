@@ -32,7 +32,7 @@ from tests.unit.hub_server import Hub
 from tests.unit.hub_server import download as download_from_hub
 
 ROOT = Path(__file__).parents[2]
-PRESETS = ["pile", "slimpajama", "fineweb-edu", "gpt2-124m"]
+PRESETS = ["pile", "slimpajama", "fineweb-edu", "gpt2-124m", "tiny-shakespeare"]
 SOON = Patience(attempts=6, first_wait=0.01, longest_wait=0.05)
 HUB = "https://huggingface.co"
 # Table 1 of the paper: each component's name in the records, and its epochs.
