@@ -37,11 +37,24 @@ def test_operations_of_an_lstm_are_counted_too():
     assert found == pytest.approx(6 * per_step, rel=0.03)  # the first step has no state to hand a gradient to
 
 
-def test_the_peak_of_this_machine_is_that_of_its_products():
-    speed = live.peak("cpu", "float32")
-    matrix = torch.ones(256, 256)
-    assert 1e8 < speed < 1e14
-    assert (matrix @ matrix)[0, 0] == 256
+def test_the_peak_of_a_machine_is_measured_by_products_that_last(monkeypatch):
+    """A device of 1 GFLOP/s: the first product of 20 ms or more has matrices of 256 * 256."""
+    asked = []
+
+    def seconds(side, dtype, device):
+        asked.append((side, dtype))
+        return 2 * side**3 / speed
+
+    monkeypatch.setattr(live, "_seconds_of_product", seconds)
+    for speed, sides in ((1e9, [256]), (1e11, [256, 512, 1024]), (1e16, [256 * 2**k for k in range(6)])):
+        assert live.peak("cpu", "bfloat16") == pytest.approx(speed)
+        assert asked == [(side, torch.bfloat16) for side in sides]
+        asked.clear()
+
+
+def test_a_product_takes_time():
+    small, large = (live._seconds_of_product(side, torch.float32, "cpu") for side in (64, 1024))
+    assert 0 < small < large
 
 
 def test_speed_and_samples_go_to_events_and_no_clock_into_the_log(tmp_path, capsys):

@@ -37,7 +37,8 @@ PEAKS = {
     "RTX 4090": 165e12,
     "A10": 125e12,
 }
-SIDE = 1024  # of the square matrices that measure a peak
+SIDES = (256, 8192)  # least and most, of the square matrices that measure a peak
+LONG_ENOUGH = 0.02  # seconds of a product, to be measured well
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -75,15 +76,21 @@ def peak(device: str, precision: str) -> float:
         for known, speed in PEAKS.items():
             if known in name:
                 return speed
-    side = SIDE * (8 if device.startswith("cuda") else 1)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    side = SIDES[0]
+    while (seconds := _seconds_of_product(side, dtype, device)) < LONG_ENOUGH and side < SIDES[1]:
+        side *= 2
+    return 2 * side**3 / seconds
+
+
+def _seconds_of_product(side: int, dtype: torch.dtype, device: str) -> float:
     matrix = torch.ones((side, side), dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(4):
+    found = []
+    for _ in range(3):
         begun = time.perf_counter()
         (matrix @ matrix)[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - begun)
-    return 2 * side**3 / best
+        found.append(time.perf_counter() - begun)
+    return min(found)
 
 
 class Live:
