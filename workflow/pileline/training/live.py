@@ -7,6 +7,7 @@ is the maker's for known GPUs, and elsewhere what a large product of the run's p
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -113,7 +114,9 @@ class Live:
         now = time.monotonic()
         if self._run.step == self._first + 1 and not self._warm:  # the first step compiles, and touches all memory
             self._begun, self._first, self._warm = now, self._run.step, True
-        if self._events is not None and (now - self._looked >= EVERY or self._run.step == self._run.plan.steps):
+        last = self._run.step == self._run.plan.steps or self._run.ended
+        if self._events is not None and (last or now - self._looked >= EVERY):
+            self._progress.every = math.inf if last else self._progress.every  # the last line is printed at the end
             self._look(now, self._events)
 
     def _look(self, now: float, events: Events) -> None:
