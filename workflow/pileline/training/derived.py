@@ -51,7 +51,7 @@ class Settled(Plan):
 
 def sizes(network: Any) -> tuple[int, int]:
     """Weights of the hidden matrices, and of all matrices that a token is multiplied with."""
-    groups = network.parameter_groups()
+    groups: dict[str, list[Any]] = network.parameter_groups()
     hidden = sum(parameter.numel() for parameter in groups["matrices"])
     return hidden, hidden + sum(parameter.numel() for parameter in groups["embeddings"])
 
@@ -63,7 +63,7 @@ def batch_tokens(plan: Plan, model: Any = None) -> int:
     if model is None:
         return BATCH_TOKENS
     hidden, multiplied = sizes(model.network)
-    batch = LADDER_BATCH * (hidden / LADDER_SIZE) ** (2 / 3)
+    batch: float = LADDER_BATCH * (hidden / LADDER_SIZE) ** (2 / 3)
     if not model.device.startswith("cuda"):
         batch = min(batch, CPU_STEP / (6 * multiplied))
     if plan.tokens is not None:
