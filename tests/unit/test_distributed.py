@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from pileline import documents, manifest, models, training
+from pileline import documents, fingerprint, manifest, models, training
 from pileline import shards as shards_room
 from pileline import tokenizer as tokenizer_room
 from pileline.training import derived, distributed, launch, loop, muon, worker
@@ -264,3 +264,8 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         distributed.group("ddp", "cuda"),
     ):
         pass
+
+
+def test_the_workers_code_is_the_train_stages():
+    found = {entry.split(":")[0] for entry in fingerprint.notebook_code(ROOT / "notebooks/07_train.ipynb")}
+    assert {f"workflow/pileline/training/{name}.py" for name in ("worker", "distributed")} <= found

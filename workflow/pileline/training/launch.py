@@ -88,6 +88,8 @@ def leave(weights: dict[str, Any], outcome: Outcome, folder: Path) -> None:
 
 def _run(processes: int, folder: Path, threads: int) -> int:
     """Run the workers and print what they say; returns torchrun's exit status."""
+    from . import worker  # imported, so that its code counts as this stage's
+
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     paths = [path for path in sys.path if path]  # a model of one's own is found where this process finds it
     environment = os.environ | {
@@ -96,7 +98,7 @@ def _run(processes: int, folder: Path, threads: int) -> int:
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # else DDP warns of what is wanted: see `distributed.Replicated`
     }
     with subprocess.Popen(
-        [*command, "-m", "pileline.training.worker", str(folder)],
+        [*command, "-m", worker.__name__, str(folder)],
         env=environment,
         stdin=subprocess.PIPE,  # workers end when this closes
         stdout=subprocess.PIPE,
