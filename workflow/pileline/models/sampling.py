@@ -52,36 +52,41 @@ class Sampling:
 
     def bend(self, chances: Floats, seen: Iterable[int] = ()) -> Floats:
         """The distribution to draw from, float64 [V], of the model's own [V]; `seen` are the tokens of the text."""
-        with np.errstate(divide="ignore"):
-            logarithms = np.log(chances)
-        if self.repetition_penalty != 1:
-            places = np.unique(np.fromiter(seen, dtype=np.int64))
-            logarithms[places] *= self.repetition_penalty
-        if self.temperature == 0:
-            return np.asarray(np.eye(1, len(logarithms), int(np.argmax(logarithms)))[0])
-        logarithms = logarithms / self.temperature
-        if self.top_k or self.top_p < 1:
-            logarithms = self._cut(logarithms)
-        weights = np.exp(logarithms - logarithms.max())
-        if self.min_p:
-            weights[weights < self.min_p] = 0.0  # the likeliest has weight 1
-        return np.asarray(weights / weights.sum())
-
-    def _cut(self, logarithms: Floats) -> Floats:
-        """Minus infinity for all but the likeliest tokens, as many as `top_k` and `top_p` leave; at least one."""
-        k = min(self.top_k or len(logarithms), len(logarithms))
-        kept = np.flatnonzero(logarithms >= np.partition(logarithms, -k)[-k])  # so that few are left to sort
-        kept = kept[np.argsort(-logarithms[kept], kind="stable")][:k]  # of equals the first stay, on every machine
-        if self.top_p < 1:
-            weights = np.exp(logarithms[kept] - logarithms[kept[0]])
-            before = np.cumsum(weights) - weights  # the mass of those that are likelier
-            kept = kept[before < self.top_p * weights.sum()]
-        cut = np.full_like(logarithms, -np.inf)
-        cut[kept] = logarithms[kept]
-        return cut
+        kept, weights = self._weigh(chances, seen)
+        bent = np.zeros(len(chances))
+        bent[kept] = weights / weights.sum()
+        return bent
 
     def draw(self, chances: Floats, generator: np.random.Generator, seen: Iterable[int] = ()) -> int:
         """One token, drawn with one number of `generator`."""
-        cumulated = np.cumsum(self.bend(chances, seen))
-        token = int(np.searchsorted(cumulated, generator.random() * cumulated[-1], side="right"))
-        return min(token, len(chances) - 1)
+        kept, weights = self._weigh(chances, seen)
+        cumulated = np.cumsum(weights)
+        place = int(np.searchsorted(cumulated, generator.random() * cumulated[-1], side="right"))
+        return int(kept[min(place, len(kept) - 1)])
+
+    def _weigh(self, chances: Floats, seen: Iterable[int]) -> tuple[Floats, Floats]:
+        """The tokens that may be drawn, in ascending order, and the weight of each."""
+        if self.repetition_penalty != 1:
+            chances, places = chances.copy(), np.unique(np.fromiter(seen, dtype=np.int64))
+            chances[places] **= self.repetition_penalty
+        if self.temperature == 0:
+            return np.argmax(chances, keepdims=True), np.ones(1)
+        kept = self._likeliest(chances)
+        weights = (chances[kept] / chances.max()) ** (1 / self.temperature)
+        if self.top_p < 1:
+            order = np.argsort(-weights, kind="stable")
+            before = np.cumsum(weights[order]) - weights[order]  # the mass of those that are likelier
+            kept = np.sort(kept[order[before < self.top_p * weights.sum()]])
+            weights = (chances[kept] / chances.max()) ** (1 / self.temperature)
+        if self.min_p:
+            enough = weights >= self.min_p  # the likeliest has weight 1
+            kept, weights = kept[enough], weights[enough]
+        return kept, weights
+
+    def _likeliest(self, chances: Floats) -> Floats:
+        """The tokens that `top_k` leaves, in ascending order; of equally likely ones the first."""
+        if not 0 < self.top_k < len(chances):
+            return np.arange(len(chances))
+        least = np.partition(chances, -self.top_k)[-self.top_k]
+        above, equal = np.flatnonzero(chances > least), np.flatnonzero(chances == least)
+        return np.sort(np.concatenate((above, equal[: self.top_k - len(above)])))
