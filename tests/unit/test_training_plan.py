@@ -115,3 +115,8 @@ def test_a_long_plan_on_a_gpu_is_compiled_and_a_short_one_is_not(monkeypatch):
     settled = [derived.settle(Plan(tokens=tokens), 2**19, 10**6, model) for tokens in (10_000_000_000, 2**20)]
     assert [plan.compile for plan in settled] == [True, False]
     assert settled[0].precision == "bfloat16"
+
+
+def test_a_model_without_matrices_has_a_batch_and_rates_too():
+    assert derived.batch_tokens(Plan(), OfSize(0)) == derived.LEAST_BATCH
+    assert derived.settle(Plan(optimizer="adam"), 512, 20, OfSize(0)).rate == derived.HIGHEST_RATES["adam"]

@@ -65,7 +65,7 @@ def batch_tokens(plan: Plan, model: Any = None) -> int:
     hidden, multiplied = sizes(model.network)
     batch: float = LADDER_BATCH * (hidden / LADDER_SIZE) ** (2 / 3)
     if not model.device.startswith("cuda"):
-        batch = min(batch, CPU_STEP / (6 * multiplied))
+        batch = min(batch, CPU_STEP / (6 * max(multiplied, 1)))
     if plan.tokens is not None:
         batch = min(batch, plan.tokens / LEAST_STEPS)
     return max(round(batch), LEAST_BATCH)
