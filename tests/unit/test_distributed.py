@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from pileline import documents, fingerprint, manifest, models, training
+from pileline import documents, manifest, models, training
 from pileline import shards as shards_room
 from pileline import tokenizer as tokenizer_room
 from pileline.training import derived, distributed, launch, loop, muon, worker
@@ -232,7 +232,7 @@ def test_processes_end_with_the_one_that_started_them(corpus, tmp_path):
             if line.startswith("training:"):  # steps are being taken
                 break
         below = psutil.Process(started.pid).children(recursive=True)
-        assert sum("pileline.training.worker" in process.cmdline() for process in below) >= 2
+        assert sum(launch.WORKER in process.cmdline() for process in below) >= 2
         started.send_signal(signal.SIGKILL)
     gone, alive = psutil.wait_procs(below, timeout=20)
     assert (len(gone), alive) == (len(below), [])
@@ -264,8 +264,3 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         distributed.group("ddp", "cuda"),
     ):
         pass
-
-
-def test_the_workers_code_is_the_train_stages():
-    found = {entry.split(":")[0] for entry in fingerprint.notebook_code(ROOT / "notebooks/07_train.ipynb")}
-    assert {f"workflow/pileline/training/{name}.py" for name in ("worker", "distributed")} <= found

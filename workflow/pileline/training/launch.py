@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from .outcome import Outcome
 from .settings import Plan, TrainingError
 
+WORKER = "pileline.training.worker"  # not imported: its code counts where it runs, see `Workflow.worker_code`
 FOLDER = "processes"  # below scratch
 JOB, DECODE, ERROR, OUTCOME = "job.json", "decode.pickle", "error-{rank}.json", "outcome.json"
 INITIAL, TRAINED = "initial.safetensors", "trained.safetensors"
@@ -88,8 +89,6 @@ def leave(weights: dict[str, Any], outcome: Outcome, folder: Path) -> None:
 
 def _run(processes: int, folder: Path, threads: int) -> int:
     """Run the workers and print what they say; returns torchrun's exit status."""
-    from . import worker  # imported, so that its code counts as this stage's
-
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     paths = [path for path in sys.path if path]  # a model of one's own is found where this process finds it
     environment = os.environ | {
@@ -98,7 +97,7 @@ def _run(processes: int, folder: Path, threads: int) -> int:
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # else DDP warns of what is wanted: see `distributed.Replicated`
     }
     with subprocess.Popen(
-        [*command, "-m", worker.__name__, str(folder)],
+        [*command, "-m", WORKER, str(folder)],
         env=environment,
         stdin=subprocess.PIPE,  # workers end when this closes
         stdout=subprocess.PIPE,
