@@ -40,7 +40,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 LENGTHS = (64, 256, 1024)
-TOKENS, ROUNDS = 24, 5
+TOKENS, ROUNDS = 16, 3
 
 
 def made(shape: dict[str, Any]) -> Any:
