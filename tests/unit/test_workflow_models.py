@@ -77,6 +77,9 @@ def test_processes_take_their_threads_and_a_gpu_each() -> None:
     raw["models"]["transformer"] |= {"threads": 2, "processes": 4}
     line = Workflow(check(raw))
     assert (line.train_threads(TRANSFORMER), line.train_gpus(TRANSFORMER)) == (8, 4)
+    assert "training/worker.py:" in line.worker_code(TRANSFORMER)
+    assert "training/distributed.py:" in line.worker_code(TRANSFORMER)
+    assert "worker.py" not in line.worker_code(NGRAM)
     assert line.model_threads(TRANSFORMER) == 2, "what evaluates it"
     assert line.train_threads(NGRAM) == line.model_threads(NGRAM)
     raw["models"]["transformer"]["device"] = "cpu"

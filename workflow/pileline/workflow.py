@@ -200,6 +200,12 @@ class Workflow:
             return fingerprint.own_code(kind.partition(":")[0])
         return fingerprint.module_code(f"pileline.models.{kind.replace('-', '_')}")
 
+    def worker_code(self, wildcards: Any) -> str:
+        """The fingerprint of the program that training starts for a model of several processes; the kind for one."""
+        model = self.config.part("models", wildcards.model)
+        alone = model.get("processes", 1) == 1
+        return model["kind"] if alone else fingerprint.module_code("pileline.training.worker")
+
     def module_code(self, module: str) -> str:
         """The fingerprint of a module that a notebook uses as a file, without importing it."""
         return fingerprint.module_code(module)

@@ -25,6 +25,7 @@ rule train_model:
     params:
         *line.train_code(),
         model_code=line.model_code,
+        worker_code=line.worker_code,
         settings=line.settings("train"),
     shell:
         RUN
