@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline.models.operations import relu_squared, rms_norm
+from pileline.models.operations import causal_attention, relu_squared, rms_norm
 
 PAIRS = {
     "relu_squared": (relu_squared, lambda x: F.relu(x).square()),
@@ -60,3 +60,29 @@ def test_a_row_of_zeros_has_a_norm_and_a_gradient():
     x = torch.zeros(2, 4, requires_grad=True)
     rms_norm(x).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize(("heads", "key_heads", "length", "size"), [(2, 2, 1, 4), (4, 2, 33, 16), (2, 1, 256, 32)])
+def test_causal_attention_in_bfloat16_is_torchs_but_for_rounding(heads, key_heads, length, size):
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(2, heads, length, size), (2, key_heads, length, size), (2, key_heads, length, size)]
+    inputs = [torch.randn(*shape, generator=generator).bfloat16() for shape in shapes]
+    weights = torch.randn(*shapes[0], generator=generator)
+    exact = [x.double().requires_grad_() for x in inputs]
+    expected = F.scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True)
+    (expected * weights).sum().backward()
+    ours = [x.clone().requires_grad_() for x in inputs]
+    y = causal_attention(*ours)
+    (y * weights).sum().backward()
+    assert y.dtype == torch.bfloat16
+    for found, true in [(y, expected), *((a.grad, b.grad) for a, b in zip(ours, exact, strict=True))]:
+        assert (found.double() - true).norm() < 0.02 * true.norm() + 1e-6
+
+
+def test_the_scores_of_long_blocks_are_not_kept(monkeypatch):
+    x = torch.randn(1, 1, 9, 4).bfloat16().requires_grad_()
+    short = causal_attention(x, x, x)
+    monkeypatch.setattr("pileline.models.operations.PLAIN_ATTENTION", 8)
+    long = causal_attention(x, x, x)
+    assert "CausalAttention" not in type(long.grad_fn).__name__
+    torch.testing.assert_close(long, short, atol=0.02, rtol=0.02)

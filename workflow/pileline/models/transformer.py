@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from .interface import ModelError
 from .neural import Network, Neural, State, Table
-from .operations import relu_squared, rms_norm
+from .operations import causal_attention, relu_squared, rms_norm
 
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
@@ -175,9 +175,10 @@ class Attention(nn.Module):
             for table, new in zip(past, (key, value), strict=True):
                 table.narrow(2, table.size(2) - length, length).copy_(new)
             key, value = past
-        y = F.scaled_dot_product_attention(
-            query, key, value, places.seen, is_causal=places.causal, enable_gqa=self.groups < self.heads
-        )
+        if places.causal:
+            y = causal_attention(query, key, value)
+        else:
+            y = F.scaled_dot_product_attention(query, key, value, places.seen, enable_gqa=self.groups < self.heads)
         return self.project(y.transpose(1, 2).reshape(batch, length, width)), (key, value)
 
 
