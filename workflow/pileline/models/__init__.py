@@ -18,6 +18,7 @@ from .interface import LanguageModel, ModelError, read_configuration
 
 REGISTRY = {
     "lstm": "pileline.models.lstm:LSTM",
+    "mlp": "pileline.models.mlp:MLP",
     "ngram": "pileline.models.ngram:NGram",
     "residual": "pileline.models.residual:Residual",
     "transformer": "pileline.models.transformer:Transformer",
