@@ -19,7 +19,7 @@ SHAPES = {
     "qwen3-untied": (PLAIN | {"mlp_kind": "gated", "tied": False}, "Qwen3ForCausalLM"),
     "nanochat": (PLAIN | {"key_value_heads": 1}, "NanoChatForCausalLM"),
     "nanochat-untied": (PLAIN | {"tied": False, "documents": "separate"}, "NanoChatForCausalLM"),
-    "own": (SMALL | {"bigrams": 97, "ngrams": 4}, "PilelineForCausalLM"),
+    "own": (SMALL | {"bigrams": 97, "ngrams": 4, "key_shift": 2}, "PilelineForCausalLM"),
     "own-gated": (SMALL | {"mlp_kind": "gated", "key_value_heads": 2, "tied": False}, "PilelineForCausalLM"),
     "gpt": (ORIGINAL, "OpenAIGPTLMHeadModel"),
     "gpt-narrow": (ORIGINAL | {"mlp": 2}, "OpenAIGPTLMHeadModel"),

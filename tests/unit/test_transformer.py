@@ -63,6 +63,9 @@ def reference(model, ids):
             x = x + p["again"][layer] * first
         h = norm(x)
         q, k, v = (h @ p[f"{name}attention.{part}.weight"].T for part in ("query", "key", "value"))
+        plain = k.copy()
+        for back in range(1, model.shape.key_shift + 1):
+            k[back:] += plain[:-back] * p[f"{name}attention.shift.{back - 1}"]
         shared = np.repeat(np.arange(k.shape[1] // size), heads * size // k.shape[1])  # whose key each head looks at
         mixed = np.zeros_like(x)
         for head in range(heads):
@@ -91,7 +94,15 @@ GROUPED = {"heads": 4, "key_value_heads": 2, "mlp_kind": "gated", "again": False
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"bigrams": 0}, {"tied": False}, {"layers": 1, "heads": 4, "mlp": 2}, GROUPED, {"mlp_kind": "gated"}],
+    [
+        {},
+        {"bigrams": 0},
+        {"tied": False},
+        {"layers": 1, "heads": 4, "mlp": 2},
+        GROUPED,
+        {"mlp_kind": "gated"},
+        {"key_shift": 2},
+    ],
 )
 def test_logits_equal_an_independent_forward_pass(changes):
     model = built(**changes)
@@ -286,7 +297,7 @@ def test_dropout_is_of_training_alone_and_follows_the_global_generator():
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.integers(1, 8), min_size=1, max_size=6),
-    st.sampled_from([{}, {"documents": "separate"}, GROUPED]),
+    st.sampled_from([{}, {"documents": "separate", "key_shift": 2}, GROUPED | {"key_shift": 3}]),
     st.integers(0, 99),
 )
 def test_tokens_read_in_parts_have_the_hidden_states_of_the_whole(lengths, changes, seed):
@@ -302,7 +313,7 @@ def test_tokens_read_in_parts_have_the_hidden_states_of_the_whole(lengths, chang
         torch.testing.assert_close(torch.cat(parts, dim=1), network.hidden(whole)[:, :start], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{}, {"documents": "separate"}, GROUPED | {"context": 7}])
+@pytest.mark.parametrize("changes", [{"key_shift": 1}, {"documents": "separate"}, GROUPED | {"context": 7}])
 @pytest.mark.parametrize("n", [10, 60])  # within the context, and through several windows
 def test_generation_writes_the_same_with_and_without_a_cache(changes, n, monkeypatch):
     model = built(**changes)

@@ -1,11 +1,11 @@
 """Which architecture of `transformers` computes what a model computes, and its weights in that one's shape.
 
-| model                                     | architecture | what is folded into the weights                        |
-|-------------------------------------------|--------------|--------------------------------------------------------|
-| transformer, `mlp_kind: gated`            | Qwen3        | norm of the embeddings; the head, if tied              |
-| transformer, `mlp_kind: relu2`            | NanoChat     | halves of a head swapped: it turns backwards; the head |
-| either with `bigrams` or `again`          | Pileline     | nothing: the modelling file does as we do              |
-| transformer-2017, `mlp` of 4 and narrower | OpenAI GPT   | scale of the embeddings; positions as a table          |
+| model                                       | architecture | what is folded into the weights                        |
+|---------------------------------------------|--------------|--------------------------------------------------------|
+| transformer, `mlp_kind: gated`              | Qwen3        | norm of the embeddings; the head, if tied              |
+| transformer, `mlp_kind: relu2`              | NanoChat     | halves of a head swapped: it turns backwards; the head |
+| either with `bigrams`, `key_shift`, `again` | Pileline     | nothing: the modelling file does as we do              |
+| transformer-2017, `mlp` of 4 and narrower   | OpenAI GPT   | scale of the embeddings; positions as a table          |
 
 A tied head says E P norm(x). One matrix E P [vocabulary, width] gives the same logits, as an untied head.
 RMSNorm without a gain is one with a gain of ones. Rotations commute with RMSNorm, and turning backwards (NanoChat) is
@@ -77,7 +77,7 @@ def _modern(model: Any) -> Exported:
         "attention_bias": False,
         "attention_dropout": 0.0,
     }
-    if shape.bigrams or shape.again:
+    if shape.bigrams or shape.key_shift or shape.again:
         return _own(model, config)
     return _qwen3(model, config) if shape.mlp_kind == "gated" else _nanochat(model, config)
 
@@ -141,7 +141,7 @@ def _attention(layer: str, attention: Any, turned: Any) -> dict[str, Tensor]:
 
 
 def _own(model: Any, config: dict[str, Any]) -> Exported:
-    """Bigrams, or embeddings seen again: the weights as they are, for the modelling file."""
+    """Bigrams, shifted keys, or embeddings seen again: the weights as they are, for the modelling file."""
     known = {
         "architectures": ["PilelineForCausalLM"],
         "model_type": "pileline",
@@ -152,6 +152,7 @@ def _own(model: Any, config: dict[str, Any]) -> Exported:
         "hidden_act": "silu" if model.shape.mlp_kind == "gated" else "relu2",
         "bigrams": model.shape.bigrams,
         "ngrams": model.shape.ngrams,
+        "key_shift": model.shape.key_shift,
         "again": model.shape.again,
         "square_head": model.network.tied,
     }

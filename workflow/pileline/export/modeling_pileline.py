@@ -1,4 +1,4 @@
-"""Pileline's transformer with hashed bigrams and embeddings seen again, for `transformers`, in one file.
+"""Pileline's transformer with hashed bigrams, shifted keys and embeddings seen again, for `transformers`, in one file.
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
@@ -27,6 +27,7 @@ class PilelineConfig(PreTrainedConfig):
 
     bigrams      buckets of the hashed bigram embedding; 0: none
     ngrams       tokens of the longest n-gram with such an embedding; of 4: bigrams, trigrams and 4-grams
+    key_shift    keys have a part of so many keys before; 0: none
     again        every layer sees the embeddings again
     square_head  the output matrix is the embeddings' times a square one
     """
@@ -45,6 +46,7 @@ class PilelineConfig(PreTrainedConfig):
         hidden_act: str = "relu2",
         bigrams: int = 0,
         ngrams: int = 2,
+        key_shift: int = 0,
         again: bool = True,
         square_head: bool = True,
         rms_norm_eps: float = 1.1920928955078125e-07,
@@ -54,7 +56,7 @@ class PilelineConfig(PreTrainedConfig):
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.num_key_value_heads, self.max_position_embeddings = num_key_value_heads, max_position_embeddings
         self.hidden_act, self.bigrams, self.ngrams = hidden_act, bigrams, ngrams
-        self.again, self.square_head, self.rms_norm_eps = again, square_head, rms_norm_eps
+        self.key_shift, self.again, self.square_head, self.rms_norm_eps = key_shift, again, square_head, rms_norm_eps
         super().__init__(**others)
 
 
@@ -81,15 +83,24 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.hidden_size, inner, bias=False)
         self.value = nn.Linear(config.hidden_size, inner, bias=False)
         self.project = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.shift = nn.ParameterList(nn.Parameter(torch.zeros(inner)) for _ in range(config.key_shift))
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor, cache: Any) -> Tensor:
+    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor, there: Tensor, cache: Any) -> Tensor:
+        """Attend from x [batch, length, width] to the cache and to itself; the tables are of all these places.
+
+        The cache holds keys as they are before shift and turn, which need the ones before them.
+        """
         batch, length, width = x.shape
         query, key, value = (
             layer(x).view(batch, length, -1, self.size).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        query, key = (rotate(norm(y, self.epsilon), cosine, sine).to(value.dtype) for y in (query, key))
         if cache is not None:
             key, value = cache.update(key, value, self.number)
+        key = whole = key * there
+        for back, weight in enumerate(self.shift, 1):
+            key = key + F.pad(whole[:, :, :-back], (0, 0, back, 0)) * weight.view(-1, 1, self.size)
+        query = rotate(norm(query, self.epsilon), cosine[:, :, -length:], sine[:, :, -length:]).to(value.dtype)
+        key = rotate(norm(key, self.epsilon), cosine, sine).to(value.dtype)
         y = F.scaled_dot_product_attention(query, key, value, seen, enable_gqa=self.grouped)
         return self.project(y.transpose(1, 2).reshape(batch, length, width))
 
@@ -199,19 +210,20 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
             found.append((code * 48_271 % 2_147_483_647 % self.config.bigrams)[:, -length:])
         return found
 
-    def places(self, mask: Tensor, new: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotary tables [batch, 1, new, size] of the last places, and what [batch, 1, new, all] each may see."""
+    def places(self, mask: Tensor, new: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Rotary tables [batch, 1, all, size], what [batch, 1, new, all] the last may see, and which are no padding."""
         size = self.config.hidden_size // self.config.num_attention_heads
         base = self.config.rope_parameters["rope_theta"]
         powers = torch.arange(0, size, 2, dtype=torch.float32, device=mask.device) / size
-        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         angles = positions[:, None, :, None].float() * base ** (-powers)
         cosine, sine = angles.cos(), angles.sin()
         place = torch.arange(mask.size(1), device=mask.device)
         causal = place[-new:, None] >= place
         itself = place[-new:, None] == place  # padding sees itself, so that no row is without a place
         seen = (causal & mask.bool()[:, None, None, :]) | itself
-        return torch.cat((cosine, cosine), dim=-1).to(dtype), torch.cat((-sine, sine), dim=-1).to(dtype), seen
+        tables = torch.cat((cosine, cosine), dim=-1).to(dtype), torch.cat((-sine, sine), dim=-1).to(dtype)
+        return *tables, seen, mask[:, None, :, None].to(dtype)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments: Any, **settings: Any) -> dict[str, Any]:
         inputs = super().prepare_inputs_for_generation(input_ids, *arguments, **settings)

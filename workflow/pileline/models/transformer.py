@@ -16,12 +16,15 @@ What differs from the original, and why it is here:
   so that the first layer need not learn to look one back (hashing: Weinberger et al. 2009; used so in
   modded-nanogpt and parameter-golf). A look-up costs next to nothing, also on a CPU. With `ngrams` above 2 the last
   three tokens have a table too, and so on: what an n-gram model counts, and a small network takes long to find.
+- Shifted keys (`key_shift`): to each key the keys of the tokens just before are added, each number with a learned
+  weight that starts at 0. A query then finds where the last tokens stood before, and what followed there: the copying
+  that two layers learn together only after long training (induction heads, Olsson et al. 2022), in one and at once.
 - The embeddings are added again before every layer, scaled by a learned number that starts at 0 (modded-nanogpt's x0).
 - Dropout, if asked for, of the embeddings and of each sublayer's output, as in the original; not of attention weights,
   for which the fast kernels have no dropout on a CPU.
 
-Bigrams and the second look at the embeddings (`again`) are what other libraries' architectures lack: without them a
-model is exported as one that they know by name (`pileline.export`).
+Bigrams, shifted keys and the second look at the embeddings (`again`) are what other libraries' architectures lack:
+without them a model is exported as one that they know by name (`pileline.export`).
 
 Reading order: `Shape` (what is configured), `Decoder` (the network), `Transformer` (the model of that name).
 """
@@ -44,7 +47,6 @@ ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
 DOCUMENTS = ("joined", "separate")
 MLP_KINDS = ("relu2", "gated")
-Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Shape:
     key_value_heads: int | None = None  # each shared by as many queries' heads; None: one for each of `heads`
     bigrams: int = 0  # buckets of the hashed bigram embedding; 0: none
     ngrams: int = 2  # tokens of the longest n-gram with such an embedding; of 4: bigrams, trigrams and 4-grams
+    key_shift: int = 0  # keys have a part of so many keys before; 0: none
     again: bool = True  # every layer sees the embeddings again
     tied: bool | None = None  # input and output embeddings are one; None: if small
     documents: str = "joined"  # of a block: attention sees those before, too; or each is "separate", as when scored
@@ -73,6 +76,8 @@ class Shape:
             raise ModelError(f"transformer: width {self.width} must be an even multiple of heads {self.heads}")
         if self.bigrams < 0:
             raise ModelError(f"transformer: bigrams is {self.bigrams}, must be 0 (none) or a number of buckets")
+        if self.key_shift < 0:
+            raise ModelError(f"transformer: key_shift is {self.key_shift}, must be 0 (none) or a number of tokens")
         if self.ngrams < 2:
             raise ModelError(f"transformer: ngrams is {self.ngrams}, must be 2 (only bigrams) or more")
         for name, known in (("documents", DOCUMENTS), ("mlp_kind", MLP_KINDS)):
@@ -121,6 +126,7 @@ class Places(NamedTuple):
     sine: Tensor
     seen: Tensor | None  # [batch or 1, 1, length, places]; None: all
     causal: bool  # all but later ones, of as many places as there are tokens
+    places: Tensor | None  # [batch, length, 1], counted from the start of each document; None: all are of one
 
 
 def borders(tokens: Tensor, end: int, new: int) -> tuple[Tensor, Tensor]:
@@ -144,6 +150,14 @@ def enlarged(table: Tensor, places: int) -> Tensor:
     return F.pad(table, (0, 0, 0, max(places, 2 * table.size(2)) - table.size(2)))
 
 
+class Past(NamedTuple):
+    """What a layer keeps of the places so far."""
+
+    keys: Tensor  # [batch, key_value_heads, places, size], turned
+    values: Tensor  # the same
+    before: Tensor  # [batch, key_shift, key_value_heads * size]: the last keys, as they were before shift and turn
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and normalized queries and keys."""
 
@@ -154,12 +168,13 @@ class Attention(nn.Module):
         self.key = nn.Linear(shape.width, self.groups * self.size, bias=False)
         self.value = nn.Linear(shape.width, self.groups * self.size, bias=False)
         self.project = nn.Linear(shape.width, shape.width, bias=False)
+        inner = self.groups * self.size
+        self.shift = nn.ParameterList(nn.Parameter(torch.zeros(inner)) for _ in range(shape.key_shift))
 
-    def forward(self, x: Tensor, places: Places, past: Pair | None) -> tuple[Tensor, Pair]:
-        """Attend from x [batch, length, width] to itself and to `past`; also returns the keys and values of both.
+    def forward(self, x: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Past]:
+        """Attend from x [batch, length, width] to itself and to `past`; also returns what is past after it.
 
-        A pair is keys and values [batch, key_value_heads, places, size] of the places so far. With `past`, the last of
-        its places are those of x, and are filled in.
+        The last places of the keys and values of `past` are those of x, and are filled in.
         """
         batch, length, width = x.shape
         parts = self.query, self.key, self.value
@@ -167,19 +182,33 @@ class Attention(nn.Module):
             heads = F.linear(x, torch.cat([part.weight for part in parts]))
         else:  # for a few places, to copy the matrices costs more
             heads = torch.cat([part(x) for part in parts], dim=-1)
+        heads, before = self._shifted(heads, places, past)
         heads = heads.view(batch, length, -1, self.size).transpose(1, 2)
         turned, value = torch.split(heads, [self.heads + self.groups, self.groups], dim=1)
         turned = rotate(rms_norm(turned), places.cosine, places.sine).to(value.dtype)
         query, key = torch.split(turned, [self.heads, self.groups], dim=1)
         if past is not None:
-            for table, new in zip(past, (key, value), strict=True):
+            for table, new in ((past.keys, key), (past.values, value)):
                 table.narrow(2, table.size(2) - length, length).copy_(new)
-            key, value = past
+            key, value = past.keys, past.values
         if places.causal:
             y = causal_attention(query, key, value)
         else:
             y = F.scaled_dot_product_attention(query, key, value, places.seen, enable_gqa=self.groups < self.heads)
-        return self.project(y.transpose(1, 2).reshape(batch, length, width)), (key, value)
+        return self.project(y.transpose(1, 2).reshape(batch, length, width)), Past(key, value, before)
+
+    def _shifted(self, heads: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Tensor]:
+        """Queries, keys and values [batch, length, all], keys with their part of those before; and the last keys."""
+        inner, length, most = self.groups * self.size, heads.size(1), len(self.shift)
+        key = heads.narrow(-1, heads.size(-1) - 2 * inner, inner)
+        whole = F.pad(key, (0, 0, most, 0)) if past is None else torch.cat((past.before, key), dim=1)
+        if most:
+            for back, weight in enumerate(self.shift, 1):
+                moved = whole.narrow(1, most - back, length) * weight.to(whole.dtype)
+                key = key + (moved if places.places is None else moved.where(places.places >= back, 0))
+            query, _, value = torch.split(heads, [heads.size(-1) - 2 * inner, inner, inner], dim=-1)
+            heads = torch.cat((query, key, value), dim=-1)
+        return heads, whole.narrow(1, length, most)
 
 
 class MLP(nn.Module):
@@ -206,10 +235,10 @@ class Block(nn.Module):
         self.attention = Attention(shape)
         self.mlp = MLP(shape)
 
-    def forward(self, x: Tensor, places: Places, past: Pair | None) -> tuple[Tensor, Pair]:
-        y, pair = self.attention(rms_norm(x), places, past)
+    def forward(self, x: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Past]:
+        y, kept = self.attention(rms_norm(x), places, past)
         x = x + self._drop(y)
-        return x + self._drop(self.mlp(rms_norm(x))), pair
+        return x + self._drop(self.mlp(rms_norm(x))), kept
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -240,7 +269,7 @@ class Decoder(Network):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         for name, parameter in self.named_parameters():
-            if name == "again" or "project" in name or name.startswith(("head", "bigram", "ngram")):
+            if name == "again" or "project" in name or "shift" in name or name.startswith(("head", "bigram", "ngram")):
                 parameter.zero_()
             elif "embedding" in name:
                 parameter.normal_(0.0, 1.0, generator=generator)
@@ -253,7 +282,7 @@ class Decoder(Network):
         return self.extend(tokens, {})[0]
 
     def extend(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """See `Network.extend`; a state holds all "tokens", and the "keys.0", "values.0", ... of each layer.
+        """See `Network.extend`; a state holds all "tokens", and "keys.0", "values.0", "before.0", ... of each layer.
 
         Keys and values are written in place, in tables that double when they are full.
         """
@@ -266,15 +295,15 @@ class Decoder(Network):
                 x = x + table(buckets[:, -new:])
         first = x = F.dropout(rms_norm(x), self.shape.dropout, self.training) if self.shape.dropout else rms_norm(x)
         for index, block in enumerate(self.blocks):
-            names = f"keys.{index}", f"values.{index}"
+            names = f"keys.{index}", f"values.{index}", f"before.{index}"
             past = None
             if state:
-                keys, values = (enlarged(state[name], whole.size(1)) for name in names)
+                keys, values = (enlarged(state[name], whole.size(1)) for name in names[:2])
                 after |= {names[0]: keys, names[1]: values}
-                past = keys.narrow(2, 0, whole.size(1)), values.narrow(2, 0, whole.size(1))
-            x, pair = block(x if self.again is None else torch.addcmul(x, self.again[index], first), places, past)
-            if not state:
-                after |= dict(zip(names, pair, strict=True))
+                keys, values = keys.narrow(2, 0, whole.size(1)), values.narrow(2, 0, whole.size(1))
+                past = Past(keys, values, state[names[2]])
+            x, kept = block(x if self.again is None else torch.addcmul(x, self.again[index], first), places, past)
+            after |= {names[2]: kept.before} if state else dict(zip(names, kept, strict=True))
         return rms_norm(x), after
 
     def _places(self, tokens: Tensor, new: int) -> Places:
@@ -282,12 +311,13 @@ class Decoder(Network):
         length = tokens.size(1)
         if self.shape.documents == "separate":
             positions, seen = borders(tokens, self.end, new)
-            return Places(self.cosine[positions][:, None], self.sine[positions][:, None], seen, False)
+            cosine, sine = self.cosine[positions][:, None], self.sine[positions][:, None]
+            return Places(cosine, sine, seen, False, positions[..., None])
         cosine, sine = self.cosine[length - new : length], self.sine[length - new : length]
         if new in (1, length):
-            return Places(cosine, sine, None, new == length)
+            return Places(cosine, sine, None, new == length, None)
         seen = torch.ones(new, length, dtype=torch.bool, device=tokens.device).tril(length - new)
-        return Places(cosine, sine, seen[None, None], False)
+        return Places(cosine, sine, seen[None, None], False, None)
 
     def _buckets(self, tokens: Tensor) -> list[Tensor]:
         """The buckets of each token with the one before it, with the two before it, ...; see `Shape.ngrams`.
