@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models
 from pileline.models import mlp
+from pileline.models import mlp_lesson as lesson
 from pileline.models.interface import ModelError
 from pileline.models.mlp import LOSSES, MLP, Weights
 from pileline.training import Plan, derived, loop
@@ -335,3 +336,76 @@ def test_saved_and_loaded_is_the_same_model(tmp_path):
 def test_shapes_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ModelError, match=message):
         models.build(SMALL | changes, V, END)
+
+
+# ------------------------------------------------------------------------------- what the notebook shows
+
+
+@either_loss
+def test_a_gradient_that_is_wrong_is_told_from_one_that_is_right(loss, monkeypatch):
+    model = built(loss=loss)
+    seen, coming = lesson.examples(tokens(40), 3, END)
+    weights = lesson.double(model.network, 1)
+    right = lesson.compare(seen, coming, weights, loss, seed=1)
+    assert [record["table"] for record in right] == list(Weights._fields)
+    assert sum(record["numbers"] for record in right) == model.parameters_count
+    assert max(record["autograd"] for record in right) < 1e-12
+    assert max(record["differences"] for record in right) < 1e-5
+    slow = mlp.passes
+
+    def without_the_bend(*arguments):  # tanh' taken for 1.01 tanh'
+        total, gradient = slow(*arguments)
+        return total, gradient._replace(hidden=1.01 * gradient.hidden)
+
+    monkeypatch.setattr(lesson, "passes", without_the_bend)
+    wrong = lesson.compare(seen, coming, weights, loss, seed=1)
+    for record in wrong:
+        bad = record["table"] == "hidden"
+        assert (record["autograd"] > 1e-3, record["differences"] > 1e-3) == (bad, bad)
+    assert min(lesson.difference_errors(seen, coming, weights, loss, [1e-4, 1e-5, 1e-6], 1)) > 1e-3
+
+
+def test_examples_are_the_windows_of_a_stream_and_what_came():
+    stream = np.append(END, tokens(30))
+    seen, coming = lesson.examples(stream, 4, END)
+    assert np.array_equal(seen.numpy(), windows(stream[:-1].tolist(), 4))
+    assert np.array_equal(coming.numpy(), stream[1:])
+
+
+@given(st.lists(st.integers(0, 2000), min_size=2, max_size=50), st.integers(0, 2000))
+def test_a_sample_has_a_vocabulary_of_its_own(stream, end):
+    numbers, size, ending = lesson.renumbered(np.array(stream), end)
+    back = np.array(sorted({*stream, end}))
+    assert size == len(back)
+    assert back[ending] == end
+    assert np.array_equal(back[numbers], stream)
+
+
+def test_full_batch_descent_takes_torchs_steps_and_parts_take_more_of_them():
+    seen, coming = lesson.examples(tokens(65), 3, END)
+    network = lesson.small_network(V, END, 3, 1)
+    bare = [weight.detach().clone().requires_grad_() for weight in network.weights]
+    optimizer, expected = torch.optim.SGD(bare, lr=0.5), []
+    for _ in range(5):
+        error = reference_error(Weights(*bare), seen, coming, "cross-entropy") / 64
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        expected.append(error.item())
+    found = lesson.descend(network, seen, coming, "cross-entropy", rate=0.5, rows=64, rounds=5, seed=1)
+    np.testing.assert_allclose(found[:5], expected, rtol=1e-5)
+    for weight, theirs in zip(network.weights, bare, strict=True):
+        torch.testing.assert_close(weight.detach(), theirs.detach(), rtol=1e-4, atol=1e-6)
+    parts = lesson.descend(lesson.small_network(V, END, 3, 1), seen, coming, "cross-entropy", 0.5, 8, 5, 1)
+    assert parts[0] == found[0] == pytest.approx(np.log(V), abs=1e-5)
+    assert parts[-1] < found[-1] < found[0]
+
+
+def test_nearest_are_those_of_like_direction_without_the_token_itself():
+    network = built().network
+    with torch.no_grad():
+        network.embedding.weight[7] = 3.0 * network.embedding.weight[11]
+    near = lesson.nearest(network, 11, 3)
+    assert near[0] == 7
+    assert 11 not in near
+    assert sorted(lesson.nearest(network, 0, 999)) == list(range(1, V))
