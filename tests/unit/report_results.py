@@ -34,9 +34,23 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"corpus": "demo", "tokenizer": "bpe4k", "model": "transformer", "task": None},
     {"corpus": "raw", "tokenizer": "bpe4k", "model": "ngram", "task": None},
     {"corpus": "raw", "tokenizer": "bpe4k", "model": "transformer", "task": None},
-    {"corpus": "demo", "tokenizer": "bpe4k", "model": "transformer", "task": "topic"},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "transformer", "task": "topic", "export": True},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "mine", "task": None},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "original", "task": None, "export": True},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "lstm-rate-0.001", "task": None},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "lstm-rate-0.003", "task": None},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "lstm-rate-0.01", "task": None},
+    {"corpus": "demo", "tokenizer": "bpe4k", "model": "mlp", "task": None},
 ]
 PARTS = {"reviews-zh": 3}  # the other sources are in one part
+MODELS: dict[str, dict[str, Any]] = {
+    "ngram": {"kind": "ngram", "order": 5},
+    "transformer": {"kind": "transformer", "minutes": 10},
+    "mine": {"kind": "my_models:Tiny", "width": 16},
+    "original": {"kind": "transformer-2017", "patience": 2},
+    **{f"lstm-rate-{rate}": {"kind": "lstm", "rate": rate} for rate in (0.001, 0.003, 0.01)},
+    "mlp": {"kind": "mlp", "loss": "mse"},
+}
 _WEIGHTS = {name: {"weight": about[4], "cap_mb": None} for name, about in SOURCES.items()}
 CONFIGURATION: dict[str, Any] = {
     "sources": {
@@ -57,13 +71,14 @@ CONFIGURATION: dict[str, Any] = {
         "raw": {"recipe": "none", "deduplication": "none", "mix": _WEIGHTS, "mixing": {"kind": "epochs"}},
     },
     "tokenizers": {"bpe4k": {"kind": "bpe", "vocabulary": 4096}},
-    "models": {"ngram": {"kind": "ngram"}, "transformer": {"kind": "transformer"}},
+    "models": MODELS,
     "evaluation": {"holdout": "demo", "prompts": ["The history of", "这本书"]},
     "tasks": {"topic": {"source": "wikipedia-en", "recipe": "slimpajama", "label": "topic", "test": 0.1}},
     "experiments": EXPERIMENTS,
     "seed": 1,
 }
-BITS = {"ngram": 2.6, "transformer": 2.1}
+BITS = {"ngram": 2.6, "mlp": 2.9, "original": 2.3, "transformer": 2.1, "mine": 2.5}
+BITS |= {"lstm-rate-0.001": 2.45, "lstm-rate-0.003": 2.32, "lstm-rate-0.01": 2.4}
 CLASSES = ["History", "Geography", "Biology & health", "<b>Art</b>", "Sports"]
 
 
@@ -234,12 +249,45 @@ def _tokenizer(generator: np.random.Generator) -> dict[str, Any]:
     }
 
 
+_MUON = {
+    "name": "Muon on matrices, AdamW on embeddings and vectors, RMSprop by row on look-up tables",
+    "kind": "muon",
+    "matrix_rate": 0.03,
+    "embedding_rate": 0.1,
+    "vector_rate": 0.02,
+    "betas": [0.9, 0.95],
+    "weight_decay": 0.01,
+    "schedule": "wsd",
+}
+_ADAM = {"name": "Adam", "kind": "adam", "rate": 0.001, "weight_decay": 0.0, "schedule": "constant"}
+_PACKING = {"packing": "best_fit", "documents": 700, "cut": 70, "cut_share": 0.1, "padding": 9, "efficiency": 0.985}
+# What each model's manifest says beyond what they share; "mine" is as old manifests are, without any of it.
+_TRAINED: dict[str, dict[str, Any]] = {
+    "mlp": {"optimizer": _ADAM, "budget": {"epochs": 1.0}, "packing": {"packing": "concatenate", "cut_share": 0.9}},
+    "original": {"optimizer": _ADAM, "budget": {"steps": 900}, "stopped_early": True, "best_step": 400, "processes": 2},
+    "transformer": {"optimizer": _MUON, "budget": {"minutes": 10}, "packing": _PACKING, "skipped_steps": 3},
+    "mine": {},
+}
+
+
 def _train(model: str, corpus: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"model": model, "kind": model, "settings": {}, "device": "cpu", "threads": 2}
+    """The metrics of a training stage, and its curve."""
+    kind = MODELS[model]["kind"]
+    made: dict[str, Any] = {"model": model, "kind": kind, "settings": MODELS[model], "device": "cpu", "threads": 2}
     made |= {"parameters": 2_600_000, "steps": 600, "tokens_seen": 2_457_600, "epochs": 0.4}
     if model == "ngram":
-        return made | {"steps": None, "tokens_seen": 9_000_000, "final_training_loss": None, "curve": []}
-    bend = 0.0 if corpus == "demo" else 0.1
+        counted = {
+            "steps": 3,
+            "tokens_seen": 9_000_000,
+            "final_training_loss": None,
+            "optimizer": {"name": "none: counts"},
+        }
+        return made | counted | {"precision": "float64", "batch_tokens": None, "skipped_steps": 0, "curve": []}
+    if model != "mine":
+        made |= {"precision": "bfloat16", "batch_tokens": 4096, "skipped_steps": 0, "stopped_early": False}
+        made |= {"compiled": False, "processes": 1, "best_step": 600, "budget": {"steps": 600}, "packing": {}}
+    made |= _TRAINED.get(model, {"optimizer": _ADAM | {"rate": MODELS[model].get("rate")}})
+    bend = (0.0 if corpus == "demo" else 0.1) + 2 * (BITS[model] - BITS["transformer"])
     curve = [
         {
             "step": step,
@@ -250,6 +298,19 @@ def _train(model: str, corpus: str) -> dict[str, Any]:
         for step in range(0, 601, 10)
     ]
     return made | {"curve": curve, "final_training_loss": 4.1, "validation_loss": 4.05 + bend}
+
+
+def _export(model: str) -> dict[str, Any]:
+    own = model == "transformer"
+    parity = {"tokens": 657, "largest_logit": 15.96, "largest_difference": 6.2e-06, "same_choice": 1.0}
+    architecture = "PilelineForCausalLM" if own else "OpenAIGPTLMHeadModel"
+    return {
+        "model": model,
+        "kind": MODELS[model]["kind"],
+        "architecture": architecture,
+        "own_code": own,
+        "parity": parity,
+    }
 
 
 def _score(documents: int, size: int, bits: float) -> dict[str, Any]:
@@ -336,6 +397,8 @@ def _metrics(folder: Path, name: str, stage: str, generator: np.random.Generator
         return _train(parts[3], parts[1])
     if stage == "evaluate":
         return _evaluate(folder, parts[1], parts[3], generator)
+    if stage == "export":
+        return _export(parts[3])
     return _task(parts[3], generator)
 
 

@@ -18,14 +18,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline import report
+from pileline import manifest, report, sweeps
 from pileline.cleaning import recipe as cleaning
 from pileline.report import compare, lineage, mathematics, merge, pages, removed, runs, sanitize
 from pileline.report.read import Node, Results, collect, merge_experiments, plan
 from pileline.report.sections import SECTIONS
 from pileline.report.sections.models import roc_points
+from pileline.report.sections.story import story
+from pileline.report.sections.sweeps import sweeps as sweeps_section
 from pileline.report.sections.tokenizers import shown_piece
-from pileline.report.tables import signed
+from pileline.report.sections.training import exports, happened, training
+from pileline.report.sweeps import find_sweeps, representatives
+from pileline.report.tables import Table, signed
 from pileline.sources import Extracted
 
 from tests.unit.report_results import CONFIGURATION, EXPERIMENTS, HOSTILE, SOURCES, make, notebook
@@ -427,7 +431,7 @@ def test_an_experiment_without_a_model_ends_at_the_shards_and_is_reported(root: 
 
 def test_experiments_merge_with_their_tasks() -> None:
     merged = merge_experiments(EXPERIMENTS)
-    assert len(merged) == 4
+    assert len(merged) == len(EXPERIMENTS) - 1
     assert [experiment.tasks for experiment in merged].count(("topic",)) == 1
 
 
@@ -518,6 +522,151 @@ def test_a_clear_and_an_unclear_difference_are_worded_apart() -> None:
     assert "Better: demo" in clear.claim
     assert "Better: raw" in worse.claim
     assert "includes zero" in unclear.claim
+
+
+# ---------------------------------------------------------------------------------------------- models
+def column(table: Table, title: str) -> dict[str, str]:
+    """The texts of a column by the texts of the first."""
+    place = table.columns.index(title)
+    return {row[0].text: row[place].text for row in table.rows}
+
+
+@pytest.mark.parametrize("configuration", [CONFIGURATION, {}], ids=["configured", "manifests alone"])
+def test_models_are_told_from_theory_to_practice(root: Path, configuration: dict[str, Any]) -> None:
+    found = collect(root, EXPERIMENTS, configuration)
+    kinds = ["ngram", "mlp", "lstm", "lstm", "lstm", "transformer-2017", "transformer", "my_models:Tiny"]
+    assert [found.kind(each) for each in found.experiments] == [*kinds, "ngram", "transformer"]
+    values = [section.values for section in report.sections(found) if section.anchor in ("headline", "training")]
+    lstm = ["lstm-rate-0.001", "lstm-rate-0.003", "lstm-rate-0.01"]
+    models = ["ngram", "mlp", *lstm, "original", "transformer", "mine"]
+    assert [row[2].text for row in values[0]["table"].rows] == [*models, "ngram", "transformer"]
+    assert [row[0].text.split("/")[2] for row in values[1]["table"].rows] == [*models, "ngram", "transformer"]
+    against = [finding.what.split(",")[0] for finding in values[0]["models"]]
+    told = ["mlp", "lstm-rate-0.003", "original", "transformer", "mine", "transformer"]
+    assert against == [f"{model} against ngram" for model in told]
+
+
+def test_the_story_names_what_counting_and_what_the_best_other_reach(results: Results) -> None:
+    reached = {
+        model: results.stages[f"evaluations/demo/bpe4k/{model}"].metrics["overall"]["bits_per_byte"]
+        for model in ("ngram", "transformer")
+    }
+    text = story(results)
+    assert f"counting reaches {reached['ngram']:.3f} bits per byte (ngram)" in text
+    assert f"the best of 5 other models, transformer, {reached['transformer']:.3f}" in text
+    assert f"{100 * (1 - reached['transformer'] / reached['ngram']):.1f} % fewer, after 2.5M tokens" in text
+    chart = report.sections(results)[0].values["charts"][0].svg
+    assert "lstm-rate-0.003" in chart
+    assert "lstm-rate-0.001" not in chart
+
+
+def test_a_training_table_has_the_columns_that_say_something(root: Path, results: Results) -> None:
+    section = training(results)
+    assert section is not None
+    ways = section.values["ways"]
+    whole = ["Optimizer", "Schedule", "Packing", "Device", "Budget", "Steps", "Skipped steps", "Best step"]
+    assert ways.columns == ["Model", *whole]
+    assert column(ways, "Optimizer")["demo/bpe4k/transformer"] == "Muon"
+    assert column(ways, "Budget")["demo/bpe4k/transformer"] == "10 minutes"
+    assert column(ways, "Budget")["demo/bpe4k/mlp"] == "1 epoch"
+    assert column(ways, "Steps")["demo/bpe4k/ngram"] == "–"
+    notes = {row[0].text: [cell.note for cell in row[1:]] for row in ways.rows}
+    assert notes["demo/bpe4k/original"] == [
+        "rate 0.001",
+        "",
+        "",
+        "bfloat16, 2 threads, 2 processes",
+        "",
+        "of 4,096 tokens",
+        "",
+        "",
+    ]
+    assert column(ways, "Best step")["demo/bpe4k/original"] == "400"
+    plain = [experiment for experiment in EXPERIMENTS if experiment["model"] == "lstm-rate-0.01"]
+    few = training(collect(root, plain, CONFIGURATION))
+    assert few is not None
+    assert few.values["ways"].columns == ["Model", "Optimizer", "Schedule", "Device", "Steps"]
+    counted = training(collect(root, EXPERIMENTS[:1], CONFIGURATION))
+    assert counted is not None
+    assert counted.values["ways"].columns == ["Model", "Device"]
+
+
+def test_what_training_met_is_told_where_it_happened(results: Results) -> None:
+    section = training(results)
+    assert section is not None
+    told = {
+        name: [text for each, text in section.values["events"] if each == name] for name, _ in section.values["events"]
+    }
+    assert set(told) == {f"demo/bpe4k/{name}" for name in ("mlp", "original", "transformer")} | {
+        "raw/bpe4k/transformer"
+    }
+    minutes, skipped = told["demo/bpe4k/transformer"]
+    assert "10 minutes came to 600 steps" in minutes
+    assert "3 steps skipped" in skipped
+    assert "stopped early, after step 600" in told["demo/bpe4k/original"][0]
+    assert "those of step 400" in told["demo/bpe4k/original"][0]
+    assert "not in nats" in told["demo/bpe4k/mlp"][0]
+    assert (
+        happened({"steps": 100, "best_step": 40})[0]
+        == "the validation loss was lowest at step 40 of 100 and rose again."
+    )
+    assert happened({}) == happened({"steps": 100, "best_step": 100, "skipped_steps": 0}) == []
+
+
+def test_exports_say_in_which_architecture_they_are_read(results: Results) -> None:
+    section = exports(results)
+    assert section is not None
+    table = section.values["table"]
+    names = {"demo/bpe4k/original": "OpenAIGPTLMHeadModel", "demo/bpe4k/transformer": "PilelineForCausalLM"}
+    assert column(table, "Architecture") == names
+    assert column(table, "Its code")["demo/bpe4k/transformer"] == "travels with it"
+
+
+def test_a_sweep_is_a_table_and_a_chart_of_its_values(results: Results) -> None:
+    (sweep,) = find_sweeps(results)
+    assert (sweep.name, sweep.settings) == ("lstm", ("rate",))
+    assert list(sweep.members.values()) == [(0.001,), (0.003,), (0.01,)]
+    section = sweeps_section(results)
+    assert section is not None
+    (block,) = section.values["blocks"]
+    assert column(block["table"], "rate") == {each.model: str(rate) for each, (rate,) in sweep.members.items()}
+    best = [row[0].text for row in block["table"].rows if row[block["table"].columns.index("Bits per byte")].best]
+    assert best == ["lstm-rate-0.003"]
+    assert [each.model for each in representatives(results) if str(each.model).startswith("lstm")] == best
+    assert len(block["charts"]) == 2
+    assert "bits per byte by rate: lstm-rate-0.001 2." in block["charts"][0].svg
+
+
+@pytest.mark.parametrize(
+    ("lists", "labels"),
+    [
+        ({"rate": [0.1, 0.2], "tied": [None, True, False]}, {"tied null", "tied true", "tied false"}),
+        ({"optimizer": ["adam", "sgd"]}, {"adam", "sgd"}),
+        ({"kind": ["lstm", "transformer"]}, {"lstm", "transformer"}),
+        ({"matrix_rate": [0.01, 1], "rate": [2, 3]}, {"matrix_rate 0.01", "matrix_rate 1"}),
+    ],
+)
+def test_the_names_that_lists_give_are_known_again(tmp_path: Path, lists: dict[str, Any], labels: set[str]) -> None:
+    parts = {"a-rate": {"kind": "lstm", "rate": 0.5, "tied": None} | lists, "rate-7": {"kind": "lstm", "rate": 7}}
+    assert not sweeps.expand("models", parts, {})
+    experiments = [{"corpus": "c", "tokenizer": "t", "model": name, "task": None} for name in parts]
+    for number, (name, entry) in enumerate(parts.items()):
+        folder = tmp_path / "models/c/t" / name
+        folder.mkdir(parents=True)
+        metrics = {"kind": entry["kind"], "settings": entry, "validation_loss": 3 + number / 10}
+        manifest.write(folder, "train", metrics)
+    found = collect(tmp_path, experiments, {"models": parts})
+    (sweep,) = find_sweeps(found)
+    assert sweep.name == "a-rate"
+    assert set(sweep.settings) == set(lists)
+    assert sorted(map(repr, sweep.members.values())) == sorted(
+        repr(tuple(parts[str(each.model)][key] for key in sweep.settings)) for each in sweep.members
+    )
+    section = sweeps_section(found)
+    assert section is not None
+    chart = section.values["blocks"][0]["charts"][0].svg
+    assert all(re.search(rf">{label}<", chart) for label in labels)
+    assert "validation loss" in chart
 
 
 # ------------------------------------------------------------------------------------------- small parts

@@ -6,8 +6,10 @@ page two stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
+
+from matplotlib.ticker import NullLocator
 
 from pileline import plots
 
@@ -23,6 +25,11 @@ def _style(index: int) -> dict[str, Any]:
         "color": plots.COLORS[index % len(plots.COLORS)],
         "linestyle": DASHES[(index // len(plots.COLORS)) % len(DASHES)],
     }
+
+
+def _marker(index: int) -> str:
+    """A marker that goes on where colours repeat, so that colour and marker together are of one series."""
+    return MARKERS[(index + index // len(plots.COLORS)) % len(MARKERS)]
 
 
 def _legend(axes: Any, entries: int, **options: Any) -> None:
@@ -99,7 +106,7 @@ def curves(lines: Mapping[str, Points], marks: Mapping[str, Points], labels: tup
         style = _style(index)
         drawn, points = lines.get(name, ()), marks.get(name, ())
         axes.plot([x for x, _ in drawn], [y for _, y in drawn], alpha=0.55, linewidth=1.1, **style)
-        marker = MARKERS[index % len(MARKERS)]
+        marker = _marker(index)
         axes.plot([x for x, _ in points], [y for _, y in points], marker=marker, markersize=4, label=name, **style)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -110,22 +117,72 @@ def curves(lines: Mapping[str, Points], marks: Mapping[str, Points], labels: tup
     return plots.svg(figure, alternative)
 
 
-def intervals(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], label: str, alternative: str) -> str:
-    """Points with bounds. `rows` maps a name (source) to series (experiment) to value, low, high."""
+def _shift(name: str, values: Container[str], series: list[str]) -> float:
+    """How far below the middle of its row a series stands, among those that the row has."""
+    present = [each for each in series if each in values]
+    return (present.index(name) - (len(present) - 1) / 2) * 0.62 / max(1, len(series))
+
+
+def intervals(
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    label: str,
+    alternative: str,
+    text: Callable[[float], str] | None = None,
+) -> str:
+    """Points with bounds. `rows` maps a name (source) to series (experiment) to value, low, high.
+
+    `text` writes a value, behind its upper bound; without it points are bare.
+    """
     series = list(dict.fromkeys(name for values in rows.values() for name in values))
-    figure, axes = plots.figure(WIDTH, _rows_height(len(rows), len(series)) + 0.1 * len(rows))
+    height = 0.1 + (0.12 * (len(series) - 1) if text else 0.0)
+    figure, axes = plots.figure(WIDTH, _rows_height(len(rows), len(series)) + height * len(rows))
     for index, name in enumerate(series):
-        shift = (index - (len(series) - 1) / 2) * 0.62 / max(1, len(series))
-        found = [(row + shift, values[name]) for row, values in enumerate(rows.values()) if name in values]
+        found = [
+            (row + _shift(name, values, series), values[name])
+            for row, values in enumerate(rows.values())
+            if name in values
+        ]
         xs = [value for _, (value, _, _) in found]
         errors = [[value - low for _, (value, low, _) in found], [high - value for _, (value, _, high) in found]]
-        marker, color = MARKERS[index % len(MARKERS)], plots.COLORS[index % len(plots.COLORS)]
+        marker, color = _marker(index), plots.COLORS[index % len(plots.COLORS)]
         ys = [y for y, _ in found]
         axes.errorbar(xs, ys, xerr=errors, fmt=marker, color=color, markersize=4, elinewidth=1.2, label=name)
+        for y, (value, _, high) in found:
+            if text is None:
+                break
+            place: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+            axes.annotate(text(value), (high, y), **place)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
     axes.set_xlabel(label)
+    if text:
+        axes.margins(x=0.16)
     _legend(axes, len(series))
+    return plots.svg(figure, alternative)
+
+
+def by_value(
+    lines: Mapping[str, Sequence[tuple[float, float, float, float]]], labels: tuple[str, str], alternative: str
+) -> str:
+    """A score by the value of a setting: a line a name through points (x, value, low, high) with their bounds.
+
+    The x axis is logarithmic where values are positive and span a factor of eight or more, as rates and sizes do.
+    """
+    figure, axes = plots.figure(WIDTH, 2.9 + (0.22 * ((len(lines) + 1) // 2) if len(lines) > 1 else 0))
+    for index, (name, points) in enumerate(lines.items()):
+        ordered = sorted(points)
+        errors = [[value - low for _, value, low, _ in ordered], [high - value for _, value, _, high in ordered]]
+        xs, ys = [x for x, *_ in ordered], [value for _, value, *_ in ordered]
+        marker = _marker(index)
+        axes.errorbar(xs, ys, yerr=errors, marker=marker, markersize=4.5, elinewidth=1.2, label=name, **_style(index))
+    ticks = sorted({x for points in lines.values() for x, *_ in points})
+    if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    _legend(axes, len(lines))
     return plots.svg(figure, alternative)
 
 

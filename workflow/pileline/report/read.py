@@ -26,6 +26,10 @@ STAGES = (
 )
 
 
+# Kinds of models from theory to practice, the order of everything that is told of several; a user's own come last.
+KINDS = ("ngram", "mlp", "lstm", "transformer-2017", "transformer", "residual")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A combination of names that was trained and scored, with the tasks it was tried on.
@@ -165,10 +169,26 @@ class Results:
         found = (self.configuration.get(kind) or {}).get(name)
         return found if isinstance(found, dict) else {}
 
+    def settings(self, experiment: Experiment) -> dict[str, Any]:
+        """An experiment's entry of `models`: as configured, else as its manifest has it."""
+        stage = self.get(f"models/{experiment.name}")
+        trained = stage.metrics if stage else {}
+        kind = {"kind": trained["kind"]} if trained.get("kind") else {}
+        return kind | (self.part("models", experiment.model or "") or trained.get("settings") or {})
+
+    def kind(self, experiment: Experiment) -> str:
+        """The kind of an experiment's model; empty where neither the configuration nor a manifest tells it."""
+        return str(self.settings(experiment).get("kind", ""))
+
     def in_order(self, sources: Iterable[str]) -> list[str]:
         """Sources in the order of the configuration; those it does not name last, by name."""
         known = {name: place for place, name in enumerate(self.configuration.get("sources") or {})}
         return sorted(sources, key=lambda name: (known.get(name, len(known)), name))
+
+
+def kind_rank(kind: str) -> int:
+    """The place of a kind of model from theory to practice."""
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
 
 
 def merge_experiments(experiments: list[dict[str, Any]]) -> tuple[Experiment, ...]:
@@ -275,6 +295,21 @@ def _read_folder(root: Path, name: str, stage: str) -> Stage | None:
     return Stage(name, stage, folder, read.metrics, read.files, run, notebook)
 
 
+def from_theory_to_practice(results: Results) -> Results:
+    """The same with experiments of one corpus and tokenizer next to each other, in the order of their models' kinds."""
+    corpora = list(dict.fromkeys(experiment.corpus for experiment in results.experiments))
+    tokenizers = list(dict.fromkeys(experiment.tokenizer for experiment in results.experiments))
+
+    def place(experiment: Experiment) -> tuple[int, int, int]:
+        rank = kind_rank(results.kind(experiment))
+        return corpora.index(experiment.corpus), tokenizers.index(experiment.tokenizer), rank
+
+    ordered = tuple(sorted(results.experiments, key=place))
+    nodes = plan(ordered, results.configuration)
+    stages = {node.name: results.stages[node.name] for node in nodes if node.name in results.stages}
+    return Results(results.root, ordered, results.configuration, nodes, stages)
+
+
 def collect(root: str | Path, experiments: list[dict[str, Any]], configuration: dict[str, Any]) -> Results:
     """Read all that the experiments made below `root` (results/).
 
@@ -284,4 +319,4 @@ def collect(root: str | Path, experiments: list[dict[str, Any]], configuration: 
     merged = merge_experiments(experiments)
     nodes = plan(merged, configuration)
     found = {node.name: stage for node in nodes if (stage := read_stage(root, node)) is not None}
-    return Results(root, merged, configuration, nodes, found)
+    return from_theory_to_practice(Results(root, merged, configuration, nodes, found))

@@ -6,10 +6,12 @@ from pileline.report.read import Results
 from pileline.report.sections.cleaning import cleaning
 from pileline.report.sections.duplicates import duplicates
 from pileline.report.sections.headline import dag, headline
-from pileline.report.sections.models import bits, samples, tasks, training
+from pileline.report.sections.models import bits, samples, tasks
 from pileline.report.sections.repeat import benchmark, repeat
 from pileline.report.sections.sources import holdout, sources
+from pileline.report.sections.sweeps import sweeps
 from pileline.report.sections.tokenizers import tokenizers
+from pileline.report.sections.training import exports, training
 from pileline.report.tables import Section
 
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
@@ -22,8 +24,10 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     tokenizers,
     training,
     bits,
+    sweeps,
     tasks,
     samples,
+    exports,
     repeat,
     benchmark,
 )

@@ -9,6 +9,8 @@ from pileline.report import lineage
 from pileline.report.compare import Difference, difference
 from pileline.report.read import Experiment, Results
 from pileline.report.runs import busy_seconds
+from pileline.report.sections.story import grouped, main_charts, overall, story
+from pileline.report.sweeps import representatives
 from pileline.report.tables import (
     MISSING,
     Cell,
@@ -46,16 +48,13 @@ def _task_cell(results: Results, experiment: Experiment) -> Cell:
 
 
 def _main_table(results: Results) -> Table:
-    """One row an experiment with a model, the best bits per byte marked."""
-    overall = {}
-    for experiment in results.experiments:
-        if experiment.model is None:
-            continue
-        evaluation = results.get(f"evaluations/{experiment.name}")
-        overall[experiment] = evaluation.metrics.get("overall", {}) if evaluation else {}
-    best = best_of([score.get("bits_per_byte") for score in overall.values()])
+    """One row an experiment with a model, from theory to practice, the best bits per byte marked."""
+    scores = {
+        experiment: overall(results, experiment) for experiment in results.experiments if experiment.model is not None
+    }
+    best = best_of([score.get("bits_per_byte") for score in scores.values()])
     rows = []
-    for experiment, score in overall.items():
+    for experiment, score in scores.items():
         model = results.get(f"models/{experiment.name}")
         trained = model.metrics if model else {}
         value = score.get("bits_per_byte")
@@ -73,8 +72,9 @@ def _main_table(results: Results) -> Table:
         )
     columns = ["Corpus", "Tokenizer", "Model", "Bits per byte", "Perplexity per token", "Parameters", "Tokens seen"]
     caption = (
-        "Every experiment on the same held-out documents. Bits per byte: lower is better, with the 95 % interval of a "
-        "bootstrap over documents below. Perplexity per token compares models of one corpus and tokenizer only."
+        "Every experiment on the same held-out documents, models from theory to practice. Bits per byte: lower is "
+        "better, with the 95 % interval of a bootstrap over documents below. Perplexity per token compares models of "
+        "one corpus and tokenizer only."
     )
     return Table(caption, [*columns, "Task accuracy"], rows, labels=3)
 
@@ -124,14 +124,6 @@ def finding(found: Difference, what: str, first: str, second: str) -> Finding:
     return Finding(what, f"{signed(found.value)} bits per byte ({signed(100 * found.relative, 1)} %)", claim, evidence)
 
 
-def _groups(results: Results, *parts: str) -> dict[tuple[str, ...], list[Experiment]]:
-    """Experiments that share the named parts."""
-    groups: dict[tuple[str, ...], list[Experiment]] = {}
-    for experiment in results.experiments:
-        groups.setdefault(tuple(getattr(experiment, part) for part in parts), []).append(experiment)
-    return groups
-
-
 def _compare(results: Results, first: Experiment, second: Experiment) -> Difference | None:
     """The difference of two experiments' evaluations, if both are there."""
     one, two = results.get(f"evaluations/{first.name}"), results.get(f"evaluations/{second.name}")
@@ -141,8 +133,10 @@ def _compare(results: Results, first: Experiment, second: Experiment) -> Differe
 def corpus_findings(results: Results) -> list[Finding]:
     """What the holdout's corpus bought against each other corpus, for each tokenizer and model."""
     wanted = (results.configuration.get("evaluation") or {}).get("holdout")
+    told = {experiment.model for experiment in representatives(results)}
+    compared = [experiment for experiment in results.experiments if experiment.model in told]
     findings = []
-    for (tokenizer, model), group in _groups(results, "tokenizer", "model").items():
+    for (tokenizer, model), group in grouped(compared, "tokenizer", "model").items():
         base = next((experiment for experiment in group if experiment.corpus == wanted), group[0])
         for other in group:
             found = _compare(results, base, other) if other != base else None
@@ -153,9 +147,9 @@ def corpus_findings(results: Results) -> list[Finding]:
 
 
 def model_findings(results: Results) -> list[Finding]:
-    """Each model against the first of its corpus and tokenizer."""
+    """Each model against the first of its corpus and tokenizer: where there is one that counts, against that."""
     findings = []
-    for (corpus, tokenizer), (base, *others) in _groups(results, "corpus", "tokenizer").items():
+    for (corpus, tokenizer), (base, *others) in grouped(representatives(results), "corpus", "tokenizer").items():
         for other in others:
             found = _compare(results, other, base)
             if found and other.model and base.model:
@@ -208,6 +202,8 @@ def headline(results: Results) -> Section:
         "busy": duration(busy_seconds(results)),
         "table": main if main.rows or not shards.rows else shards,
         "shards": shards if main.rows and shards.rows else None,
+        "story": story(results),
+        "charts": main_charts(results),
         "corpora": corpus_findings(results),
         "models": model_findings(results),
         "removed": removal_findings(results),

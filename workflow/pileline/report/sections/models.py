@@ -1,4 +1,4 @@
-"""From tokens to scores: training curves, bits per byte, tasks, samples."""
+"""Scores of trained models: bits per byte by source, tasks, samples."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import Any
 
 from pileline.report import charts
 from pileline.report.read import Experiment, Results, Stage
+from pileline.report.sweeps import representatives
 from pileline.report.tables import (
-    MISSING,
     Cell,
     Chart,
     Section,
     Table,
     best_of,
-    cells,
     count,
     decimal,
     interval,
@@ -25,49 +24,9 @@ def _below(stage: Stage) -> str:
     return stage.name.split("/", 1)[-1]
 
 
-def _curve(stage: Stage, key: str) -> list[tuple[float, float]]:
-    """(tokens in millions, value) of the points of a training curve that have the value, after the first token."""
-    points = stage.metrics.get("curve") or []
-    return [(point["tokens"] / 1e6, point[key]) for point in points if point.get(key) is not None and point["tokens"]]
-
-
-def training(results: Results) -> Section | None:
-    """Loss against tokens seen, and what each model is."""
-    stages = [stage for stage in results.of("train") if stage.metrics]
-    if not stages:
-        return None
-    rows = []
-    for stage in stages:
-        metrics = stage.metrics
-        rows.append(
-            cells(
-                Cell(_below(stage), href=stage.page),
-                str(metrics.get("kind", MISSING)),
-                str(metrics.get("device") or MISSING),
-                count(metrics.get("parameters")),
-                count(metrics.get("steps")),
-                count(metrics.get("tokens_seen")),
-                decimal(metrics.get("epochs"), 2),
-                decimal(metrics.get("final_training_loss")),
-                decimal(metrics.get("validation_loss")),
-            )
-        )
-    columns = ["Model", "Kind", "Device", "Parameters", "Steps", "Tokens seen", "Epochs", "Training loss"]
-    caption = "Losses in nats per token. They compare models of the same tokenizer; bits per byte compare all."
-    table = Table(caption, [*columns, "Validation loss"], rows, labels=3)
-    lines = {_below(stage): points for stage in stages if (points := _curve(stage, "loss"))}
-    marks = {_below(stage): points for stage in stages if (points := _curve(stage, "validation_loss"))}
-    drawn = []
-    if lines or marks:
-        ends = ", ".join(f"{name} ends at {points[-1][1]:.3f}" for name, points in {**lines, **marks}.items())
-        made = charts.curves(lines, marks, ("million tokens seen", "loss, nats per token"), f"Loss falls: {ends}")
-        drawn = [Chart(made, "Training loss (thin) and validation loss (with marks) by tokens seen.", wide=True)]
-    return Section("training", "Training", {"table": table, "charts": drawn})
-
-
 def _scores(results: Results) -> dict[Experiment, dict[str, Any]]:
-    """The metrics of each experiment's evaluation, where there is one."""
-    found = {experiment: results.get(f"evaluations/{experiment.name}") for experiment in results.experiments}
+    """The metrics of the evaluation of each experiment to tell of, where there is one."""
+    found = {experiment: results.get(f"evaluations/{experiment.name}") for experiment in representatives(results)}
     return {experiment: stage.metrics for experiment, stage in found.items() if stage and stage.metrics.get("sources")}
 
 
@@ -212,7 +171,7 @@ def tasks(results: Results) -> Section | None:
 def samples(results: Results) -> Section | None:
     """What each model writes after each prompt."""
     prompts: dict[str, list[tuple[str, str]]] = {}
-    for experiment in results.experiments:
+    for experiment in representatives(results):
         stage = results.get(f"evaluations/{experiment.name}")
         for sample in stage.metrics.get("samples", []) if stage else []:
             text = sample["text"].removeprefix(sample["prompt"])

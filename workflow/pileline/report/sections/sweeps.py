@@ -1,0 +1,140 @@
+"""What the value of a setting does: the models of each sweep, by the values swept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pileline.report import charts
+from pileline.report.read import Experiment, Results, Stage
+from pileline.report.sections.story import overall
+from pileline.report.sections.training import loss_chart
+from pileline.report.sweeps import Sweep, find_sweeps, score, written
+from pileline.report.tables import Cell, Chart, Section, Table, best_of, cells, count, decimal, interval
+
+Bounded = tuple[float, float, float]  # a value, and the bounds of its interval
+MOST_CURVES = 12  # more lines than this are no longer told apart
+
+
+def _trained(results: Results, experiment: Experiment) -> dict[str, Any]:
+    stage = results.get(f"models/{experiment.name}")
+    return stage.metrics if stage else {}
+
+
+def _scores(results: Results, sweep: Sweep) -> tuple[str, dict[Experiment, Bounded]]:
+    """What the models are compared by, and its value for each that has it.
+
+    Bits per byte where every model that was trained has them, else the validation loss.
+    """
+    trained = [member for member in sweep.members if score(results, member) is not None]
+    bits = {}
+    for member in trained:
+        found = overall(results, member)
+        if found.get("bits_per_byte") is not None:
+            value = found["bits_per_byte"]
+            low, high = found.get("interval") or (value, value)
+            bits[member] = (value, min(low, value), max(high, value))
+    if bits and len(bits) == len(trained):
+        return "bits per byte", bits
+    losses = {member: _trained(results, member).get("validation_loss") for member in trained}
+    return "validation loss, nats per token", {each: (v, v, v) for each, v in losses.items() if v is not None}
+
+
+def _pair(member: Experiment) -> str:
+    return f"{member.corpus} {member.tokenizer}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _axis(sweep: Sweep) -> int | None:
+    """The setting that the chart goes along: of those with numbers only, the one with most values; None without one."""
+    values = list(zip(*sweep.members.values(), strict=True))
+    numbers = [place for place, found in enumerate(values) if all(map(_is_number, found))]
+    return max(numbers, key=lambda place: len(set(values[place]))) if numbers else None
+
+
+def _table(results: Results, sweep: Sweep) -> Table:
+    """A row a model: the values, its score, and what it is."""
+    several = len({_pair(member) for member in sweep.members}) > 1
+    bits = {member: overall(results, member) for member in sweep.members}
+    losses = {member: _trained(results, member).get("validation_loss") for member in sweep.members}
+    rows = []
+    for member, values in sweep.members.items():
+        peers = [each for each in sweep.members if _pair(each) == _pair(member)]
+        value, loss = bits[member].get("bits_per_byte"), losses[member]
+        best = best_of([bits[each].get("bits_per_byte") for each in peers])
+        model, trained = results.get(f"models/{member.name}"), _trained(results, member)
+        rows.append(
+            cells(
+                Cell(member.model or "", href=model.page if model else ""),
+                *([_pair(member)] if several else []),
+                *map(written, values),
+                Cell(
+                    decimal(value),
+                    best=value is not None and value == best,
+                    note=interval(bits[member].get("interval")),
+                ),
+                Cell(decimal(loss), best=loss is not None and loss == best_of([losses[each] for each in peers])),
+                count(trained.get("parameters")),
+                count(trained.get("tokens_seen")),
+            )
+        )
+    columns = ["Model", *(["Corpus, tokenizer"] if several else []), *sweep.settings]
+    where = "" if several else f" on {next(iter(sweep.members)).corpus} with {next(iter(sweep.members)).tokenizer}"
+    caption = f"{sweep.name}: {len(sweep.members)} models{where}, alike but for {' and '.join(sweep.settings)}."
+    numbers = ["Bits per byte", "Validation loss", "Parameters", "Tokens seen"]
+    return Table(caption, [*columns, *numbers], rows, labels=2 if several else 1)
+
+
+def _others(sweep: Sweep, member: Experiment, axis: int, several: bool) -> str:
+    """What tells a line of the chart from the others: every value but that of the axis."""
+    values = [
+        f"{key} {written(value)}"
+        for place, (key, value) in enumerate(zip(sweep.settings, sweep.members[member], strict=True))
+        if place != axis
+    ]
+    return ", ".join([*([_pair(member)] if several else []), *values]) or sweep.name
+
+
+def _chart(results: Results, sweep: Sweep) -> Chart | None:
+    """The score by the value swept; None where fewer than two models have one."""
+    label, scores = _scores(results, sweep)
+    if len(scores) < 2:
+        return None
+    several, axis = len({_pair(member) for member in scores}) > 1, _axis(sweep)
+    said = ", ".join(f"{member.model} {bounds[0]:.3f}" for member, bounds in scores.items())
+    said = f"{label} by {' and '.join(sweep.settings)}: {said}"
+    caption = f"{label[0].upper()}{label[1:]} by {sweep.settings[axis or 0]}; lower is better."
+    if axis is None:
+        rows: dict[str, dict[str, Bounded]] = {}
+        for member, bounds in scores.items():
+            name = ", ".join(map(written, sweep.members[member]))
+            rows.setdefault(name, {})[_pair(member)] = bounds
+        return Chart(charts.intervals(rows, label, said, lambda value: f"{value:.3f}"), caption)
+    lines: dict[str, list[tuple[float, float, float, float]]] = {}
+    for member, bounds in scores.items():
+        point = (float(sweep.members[member][axis]), *bounds)
+        lines.setdefault(_others(sweep, member, axis, several), []).append(point)
+    return Chart(charts.by_value(lines, (sweep.settings[axis], label), said), caption)
+
+
+def _curves(results: Results, sweep: Sweep) -> Chart | None:
+    """The models' losses by tokens seen."""
+    several = len({_pair(member) for member in sweep.members}) > 1
+    stages: dict[str, Stage] = {}
+    for member in sweep.members:
+        stage = results.get(f"models/{member.name}")
+        if stage and stage.metrics:
+            stages[_others(sweep, member, -1, several)] = stage
+    return loss_chart(stages) if len(stages) <= MOST_CURVES else None
+
+
+def sweeps(results: Results) -> Section | None:
+    """Each sweep as a table, a chart of what it reached, and its losses."""
+    blocks = []
+    for sweep in find_sweeps(results):
+        if any(score(results, member) is not None for member in sweep.members):
+            drawn = [chart for chart in (_chart(results, sweep), _curves(results, sweep)) if chart]
+            blocks.append({"name": sweep.name, "table": _table(results, sweep), "charts": drawn})
+    return Section("sweeps", "Sweeps", {"blocks": blocks}) if blocks else None
