@@ -151,7 +151,7 @@ def test_no_training_text_is_held_out_anywhere(finished: Line) -> None:
 # ------------------------------------------------------------------------------------------ evaluation
 def test_bits_per_byte_divide_by_the_true_bytes_of_the_holdout(finished: Line) -> None:
     holdout = table(finished, "corpora/demo/test.parquet")
-    for name in ("demo/bpe/ngram", "demo/bpe/transformer", "demo/bpe/tiny", "raw/bpe/ngram"):
+    for name in ("demo/bpe/ngram", "demo/bpe/transformer", "demo/bpe/tiny", "demo/bpe/mlp", "raw/bpe/ngram"):
         scored = metrics(finished, f"evaluations/{name}")
         assert scored["overall"]["bytes"] == text_bytes(holdout), name
         bits = table(finished, f"evaluations/{name}/documents.parquet")["bits"].sum()

@@ -230,12 +230,14 @@ def test_only_the_touched_part_reruns(line: Line) -> None:
 
 def test_code_that_one_kind_of_model_has_retrains_that_kind_alone(line: Line) -> None:
     edit_own("my_models.py")(line)
+    edit_notebook("07_train_mlp.ipynb", append_code)(line)
     edit_library("export/modeling_pileline.py", add_code)(line)  # a file that the export copies
     plan = line.planned()
     assert set(plan.causes) == {"train_model", "export_model"}, plan.causes
     jobs = [rule for rule, _ in plan.jobs]
-    assert (jobs.count("train_model"), jobs.count("evaluate_model")) == (1, 1), "tiny alone"
+    assert (jobs.count("train_model"), jobs.count("evaluate_model")) == (2, 2), "tiny and mlp"
     assert "my_models.py:" in plan.text
+    assert "notebooks/07_train_mlp.ipynb:" in plan.text
 
 
 def test_a_sweep_trains_each_of_its_values_and_nothing_that_exists(line: Line) -> None:
