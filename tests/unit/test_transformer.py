@@ -63,9 +63,11 @@ def reference(model, ids):
             x = x + p["again"][layer] * first
         h = norm(x)
         q, k, v = (h @ p[f"{name}attention.{part}.weight"].T for part in ("query", "key", "value"))
-        plain = k.copy()
-        for back in range(1, model.shape.key_shift + 1):
-            k[back:] += plain[:-back] * p[f"{name}attention.shift.{back - 1}"]
+        if model.shape.key_shift:
+            padded = np.pad(k, ((model.shape.key_shift, 0), (0, 0)))
+            shifts = range(model.shape.key_shift + 1)
+            back = [padded[model.shape.key_shift - n :][: len(k)] * p[f"{name}attention.shift.{n}"] for n in shifts]
+            k = sum(back)
         shared = np.repeat(np.arange(k.shape[1] // size), heads * size // k.shape[1])  # whose key each head looks at
         mixed = np.zeros_like(x)
         for head in range(heads):
@@ -112,6 +114,25 @@ def test_logits_equal_an_independent_forward_pass(changes):
     expected = reference(model, ids)
     assert np.abs(expected).max() > 0.5  # a silent network would prove nothing
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("heads", [{"heads": 2}, {"heads": 4, "key_value_heads": 2}])
+def test_with_shifted_keys_the_first_layer_looks_at_what_followed_a_token_before(heads, monkeypatch):
+    model = models.build(SMALL | {"key_shift": 1, "layers": 1} | heads, V, END, seed=3)
+    ids = torch.tensor([[5, 9, 3, 7, 11, 5, 2, 9]])
+    seen = {}
+
+    def attention(query, key, value):
+        seen["fit"] = (query @ key.repeat_interleave(query.size(1) // key.size(1), dim=1).mT)[0]
+        return value.repeat_interleave(query.size(1) // key.size(1), dim=1)
+
+    monkeypatch.setattr("pileline.models.transformer.causal_attention", attention)
+    with torch.no_grad():
+        model.network(ids)
+    alike = model.shape.heads // model.shape.groups  # heads that share a key; the first of them is made as it is
+    fits = seen["fit"][::alike].mean(dim=0)
+    assert fits[5, : 5 + 1].argmax() == 1  # at the second 5, what followed the first
+    assert fits[7, : 7 + 1].argmax() == 2  # at the second 9
 
 
 @settings(max_examples=20, deadline=None)

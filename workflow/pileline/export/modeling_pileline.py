@@ -83,7 +83,8 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.hidden_size, inner, bias=False)
         self.value = nn.Linear(config.hidden_size, inner, bias=False)
         self.project = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.shift = nn.ParameterList(nn.Parameter(torch.zeros(inner)) for _ in range(config.key_shift))
+        shifts = config.key_shift + 1 if config.key_shift else 0
+        self.shift = nn.ParameterList(nn.Parameter(torch.zeros(inner)) for _ in range(shifts))
 
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, seen: Tensor, there: Tensor, cache: Any) -> Tensor:
         """Attend from x [batch, length, width] to the cache and to itself; the tables are of all these places.
@@ -96,9 +97,12 @@ class Attention(nn.Module):
         )
         if cache is not None:
             key, value = cache.update(key, value, self.number)
-        key = whole = key * there
-        for back, weight in enumerate(self.shift, 1):
-            key = key + F.pad(whole[:, :, :-back], (0, 0, back, 0)) * weight.view(-1, 1, self.size)
+        if self.shift:
+            whole = F.pad(key * there, (0, 0, len(self.shift), 0))
+            key = sum(
+                whole.narrow(2, len(self.shift) - back, key.size(2)) * weight.view(-1, 1, self.size)
+                for back, weight in enumerate(self.shift)
+            )
         query = rotate(norm(query, self.epsilon), cosine[:, :, -length:], sine[:, :, -length:]).to(value.dtype)
         key = rotate(norm(key, self.epsilon), cosine, sine).to(value.dtype)
         y = F.scaled_dot_product_attention(query, key, value, seen, enable_gqa=self.grouped)

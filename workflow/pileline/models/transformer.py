@@ -16,9 +16,10 @@ What differs from the original, and why it is here:
   so that the first layer need not learn to look one back (hashing: Weinberger et al. 2009; used so in
   modded-nanogpt and parameter-golf). A look-up costs next to nothing, also on a CPU. With `ngrams` above 2 the last
   three tokens have a table too, and so on: what an n-gram model counts, and a small network takes long to find.
-- Shifted keys (`key_shift`): to each key the keys of the tokens just before are added, each number with a learned
-  weight that starts at 0. A query then finds where the last tokens stood before, and what followed there: the copying
-  that two layers learn together only after long training (induction heads, Olsson et al. 2022), in one and at once.
+- Shifted keys (`key_shift`): a key is a sum of its own token's and those of the tokens just before, each number with a
+  learned weight. The first layer starts with the key of one token before, and with keys made as queries are: each
+  token looks at what followed it earlier in the text. Two layers without it learn that together, suddenly and after
+  long training (induction heads, Olsson et al. 2022).
 - The embeddings are added again before every layer, scaled by a learned number that starts at 0 (modded-nanogpt's x0).
 - Dropout, if asked for, of the embeddings and of each sublayer's output, as in the original; not of attention weights,
   for which the fast kernels have no dropout on a CPU.
@@ -62,7 +63,7 @@ class Shape:
     key_value_heads: int | None = None  # each shared by as many queries' heads; None: one for each of `heads`
     bigrams: int = 0  # buckets of the hashed bigram embedding; 0: none
     ngrams: int = 2  # tokens of the longest n-gram with such an embedding; of 4: bigrams, trigrams and 4-grams
-    key_shift: int = 0  # keys have a part of so many keys before; 0: none
+    key_shift: int = 0  # keys have a part of so many keys before; 0: none, and no copying to begin with
     again: bool = True  # every layer sees the embeddings again
     tied: bool | None = None  # input and output embeddings are one; None: if small
     documents: str = "joined"  # of a block: attention sees those before, too; or each is "separate", as when scored
@@ -116,7 +117,11 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
     (a, b) becomes (a cos - b sin, b cos + a sin), for both halves at once.
     """
-    return torch.addcmul(x * cosine, x.roll(x.size(-1) // 2, dims=-1), sine)
+    if torch.compiler.is_compiling():  # the same, in loops that the compiler can vectorize
+        swapped = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    else:
+        swapped = x.roll(x.size(-1) // 2, dims=-1)
+    return torch.addcmul(x * cosine, swapped, sine)
 
 
 class Places(NamedTuple):
@@ -169,7 +174,8 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, self.groups * self.size, bias=False)
         self.project = nn.Linear(shape.width, shape.width, bias=False)
         inner = self.groups * self.size
-        self.shift = nn.ParameterList(nn.Parameter(torch.zeros(inner)) for _ in range(shape.key_shift))
+        shifts = shape.key_shift + 1 if shape.key_shift else 0
+        self.shift = nn.ParameterList(nn.Parameter(torch.empty(inner)) for _ in range(shifts))  # 0, 1, ... back
 
     def forward(self, x: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Past]:
         """Attend from x [batch, length, width] to itself and to `past`; also returns what is past after it.
@@ -199,13 +205,15 @@ class Attention(nn.Module):
 
     def _shifted(self, heads: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Tensor]:
         """Queries, keys and values [batch, length, all], keys with their part of those before; and the last keys."""
-        inner, length, most = self.groups * self.size, heads.size(1), len(self.shift)
+        inner, length, most = self.groups * self.size, heads.size(1), max(len(self.shift) - 1, 0)
         key = heads.narrow(-1, heads.size(-1) - 2 * inner, inner)
         whole = F.pad(key, (0, 0, most, 0)) if past is None else torch.cat((past.before, key), dim=1)
         if most:
-            for back, weight in enumerate(self.shift, 1):
-                moved = whole.narrow(1, most - back, length) * weight.to(whole.dtype)
-                key = key + (moved if places.places is None else moved.where(places.places >= back, 0))
+            key = key * self.shift[0].to(key.dtype)
+            for back, weight in enumerate(self.shift[1:], 1):
+                moved = whole.narrow(1, most - back, length)
+                moved = moved if places.places is None else moved.where(places.places >= back, 0)
+                key = torch.addcmul(key, moved, weight.to(key.dtype))
             query, _, value = torch.split(heads, [heads.size(-1) - 2 * inner, inner, inner], dim=-1)
             heads = torch.cat((query, key, value), dim=-1)
         return heads, whole.narrow(1, length, most)
@@ -269,13 +277,20 @@ class Decoder(Network):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         for name, parameter in self.named_parameters():
-            if name == "again" or "project" in name or "shift" in name or name.startswith(("head", "bigram", "ngram")):
+            if "shift" in name:  # its own key and the one before; in the first layer the latter alone
+                own = name.endswith("shift.0") and not name.startswith("blocks.0.")
+                parameter.fill_(own or name.endswith("shift.1"))
+            elif name == "again" or "project" in name or name.startswith(("head", "bigram", "ngram")):
                 parameter.zero_()
             elif "embedding" in name:
                 parameter.normal_(0.0, 1.0, generator=generator)
             else:  # uniform of standard deviation 1 / sqrt(inputs)
                 bound = math.sqrt(3.0 / parameter.size(1))
                 parameter.uniform_(-bound, bound, generator=generator)
+        if self.shape.key_shift:
+            attention: Any = self.blocks[0].attention  # type: ignore[union-attr]
+            queries = attention.query.weight.view(attention.groups, -1, attention.size, self.shape.width)
+            attention.key.weight.copy_(queries[:, 0].flatten(0, 1))  # what is alike fits
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Final normalized hidden states, [batch, length] to [batch, length, width]."""
