@@ -16,6 +16,7 @@ from pileline import plots
 WIDTH = 4.4  # inches; 422 CSS pixels
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX"
+MOST_TICKS = 8  # that are written below an axis without touching each other
 Points = Sequence[tuple[float, float]]
 
 
@@ -179,7 +180,8 @@ def by_value(
     if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    if len(ticks) <= MOST_TICKS:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     _legend(axes, len(lines))

@@ -105,7 +105,8 @@ def _chart(results: Results, sweep: Sweep) -> Chart | None:
     several, axis = len({_pair(member) for member in scores}) > 1, _axis(sweep)
     said = ", ".join(f"{member.model} {bounds[0]:.3f}" for member, bounds in scores.items())
     said = f"{label} by {' and '.join(sweep.settings)}: {said}"
-    caption = f"{label[0].upper()}{label[1:]} by {sweep.settings[axis or 0]}; lower is better."
+    along = " and ".join(sweep.settings) if axis is None else sweep.settings[axis]
+    caption = f"{label[0].upper()}{label[1:]} by {along}; lower is better."
     if axis is None:
         rows: dict[str, dict[str, Bounded]] = {}
         for member, bounds in scores.items():

@@ -73,7 +73,7 @@ def _packing(metrics: Metrics) -> Cell:
     """How documents were laid in blocks, and what that cost: documents cut, places without a token."""
     packing = metrics.get("packing") or {}
     notes = [f"{percent(packing['cut_share'], 0)} of documents cut"] if packing.get("cut_share") else []
-    padded = 1 - packing.get("efficiency", 1)
+    padded = 1 - (packing.get("efficiency") or 1)
     notes += [f"{percent(padded)} padding"] if padded > 0 else []
     return Cell(str(packing.get("packing") or MISSING).replace("_", " "), note=", ".join(notes))
 
