@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline.models.operations import causal_attention, relu_squared, rms_norm
+from pileline import models
+from pileline.models.operations import causal_attention, relu, relu_squared, rms_norm
 
 PAIRS = {
+    "relu": (relu, F.relu),
     "relu_squared": (relu_squared, lambda x: F.relu(x).square()),
     "rms_norm": (rms_norm, lambda x: F.rms_norm(x, (x.size(-1),))),
 }
@@ -86,3 +88,31 @@ def test_the_scores_of_long_blocks_are_not_kept(monkeypatch):
     long = causal_attention(x, x, x)
     assert "CausalAttention" not in type(long.grad_fn).__name__
     torch.testing.assert_close(long, short, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_compiled_values_and_gradients_are_torchs(name):
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    found = []
+    for function in (torch.compile(PAIRS[name][0], backend="aot_eager", fullgraph=True), PAIRS[name][1]):
+        leaf = x.clone().requires_grad_()
+        (function(leaf) * x).sum().backward()
+        found.append(leaf.grad)
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "transformer-2017"])
+def test_a_network_compiles_as_one_graph_of_the_same_loss_and_gradients(kind):
+    settings = {"kind": kind, "layers": 1, "heads": 2, "width": 8, "context": 6}
+    model = models.build(settings, vocabulary_size=11, end=0, seed=1)
+    network = model.network.eval()  # dropout draws other numbers when compiled
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)  # projections start at 0, and would hide what is before them
+    rows = torch.randint(11, (2, 2, 6), generator=torch.Generator().manual_seed(1))
+    found = []
+    for loss in (network.loss, torch.compile(network.loss, backend="aot_eager", fullgraph=True)):
+        network.zero_grad()
+        loss(*rows).backward()
+        found.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*found)

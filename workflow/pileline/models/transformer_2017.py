@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from .interface import ModelError
 from .neural import Network, Neural, State
+from .operations import relu
 
 BASE = 10_000.0  # of the wave lengths: from 2 pi to 10000 * 2 pi places
 
@@ -80,10 +81,13 @@ class Attention(nn.Module):
         `past` are the keys and values of the places before these, None if there is none.
         """
         batch, length, width = x.shape
-        query, key, value = (
-            layer(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
+        parts = self.query, self.key, self.value
+        if past is None:  # one product, not three small ones
+            heads = F.linear(x, torch.cat([part.weight for part in parts]))
+        else:  # for a few places, to copy the matrices costs more
+            heads = torch.cat([part(x) for part in parts], dim=-1)
+        heads = heads.view(batch, length, 3 * self.heads, -1).transpose(1, 2)
+        query, key, value = torch.split(heads, self.heads, dim=1)
         seen = None
         if past is not None:
             key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
@@ -107,7 +111,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         y, seen = self.attention(x, past)
         x = self.attention_norm(x + F.dropout(y, self.dropout, self.training))
-        y = self.project(F.relu(self.expand(x)))
+        y = self.project(relu(self.expand(x)))
         return self.mlp_norm(x + F.dropout(y, self.dropout, self.training)), seen
 
 
@@ -144,7 +148,8 @@ class Decoder(Network):
         """
         start = state["key.0"].size(2) if state else 0
         x = math.sqrt(self.shape.width) * self.embedding(tokens) + self.positions[start : start + tokens.size(1)]
-        x, after = F.dropout(x, self.shape.dropout, self.training), State()
+        x = F.dropout(x, self.shape.dropout, self.training)
+        after: State = {}  # not State(), which torch.compile cannot trace
         for number, block in enumerate(self.blocks):
             names = f"key.{number}", f"value.{number}"
             x, seen = block(x, tuple(state[name] for name in names) if state else None)
