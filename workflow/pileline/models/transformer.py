@@ -118,7 +118,7 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     (a, b) becomes (a cos - b sin, b cos + a sin), for both halves at once.
     """
     if torch.compiler.is_compiling():  # the same, in loops that the compiler can vectorize
-        swapped = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+        swapped = torch.unflatten(x, -1, (2, -1)).flip(-2).flatten(-2)
     else:
         swapped = x.roll(x.size(-1) // 2, dims=-1)
     return torch.addcmul(x * cosine, swapped, sine)
@@ -187,8 +187,11 @@ class Attention(nn.Module):
         if past is None:  # one product, not three small ones
             heads = F.linear(x, torch.cat([part.weight for part in parts]))
         else:  # for a few places, to copy the matrices costs more
-            heads = torch.cat([part(x) for part in parts], dim=-1)
-        heads, before = self._shifted(heads, places, past)
+            heads = torch.cat([F.linear(x, part.weight) for part in parts], dim=-1)
+        if self.shift:
+            heads, before = self._shifted(heads, places, past)
+        else:
+            before = heads.new_empty(batch, 0, self.groups * self.size)
         heads = heads.view(batch, length, -1, self.size).transpose(1, 2)
         turned, value = torch.split(heads, [self.heads + self.groups, self.groups], dim=1)
         turned = rotate(rms_norm(turned), places.cosine, places.sine).to(value.dtype)
@@ -205,18 +208,16 @@ class Attention(nn.Module):
 
     def _shifted(self, heads: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Tensor]:
         """Queries, keys and values [batch, length, all], keys with their part of those before; and the last keys."""
-        inner, length, most = self.groups * self.size, heads.size(1), max(len(self.shift) - 1, 0)
+        inner, length, most = self.groups * self.size, heads.size(1), len(self.shift) - 1
         key = heads.narrow(-1, heads.size(-1) - 2 * inner, inner)
         whole = F.pad(key, (0, 0, most, 0)) if past is None else torch.cat((past.before, key), dim=1)
-        if most:
-            key = key * self.shift[0].to(key.dtype)
-            for back, weight in enumerate(self.shift[1:], 1):
-                moved = whole.narrow(1, most - back, length)
-                moved = moved if places.places is None else moved.where(places.places >= back, 0)
-                key = torch.addcmul(key, moved, weight.to(key.dtype))
-            query, _, value = torch.split(heads, [heads.size(-1) - 2 * inner, inner, inner], dim=-1)
-            heads = torch.cat((query, key, value), dim=-1)
-        return heads, whole.narrow(1, length, most)
+        key = key * self.shift[0].to(key.dtype)
+        for back, weight in enumerate(self.shift[1:], 1):
+            moved = whole.narrow(1, most - back, length)
+            moved = moved if places.places is None else moved.where(places.places >= back, 0)
+            key = torch.addcmul(key, moved, weight.to(key.dtype))
+        query, _, value = torch.split(heads, [heads.size(-1) - 2 * inner, inner, inner], dim=-1)
+        return torch.cat((query, key, value), dim=-1), whole.narrow(1, length, most)
 
 
 class MLP(nn.Module):
