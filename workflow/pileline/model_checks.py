@@ -20,8 +20,8 @@ def problems(part: Settings, where: str) -> Iterator[str]:
         yield from _head_problems(part, where)
     if "window" in part and 2 * part["window"] > max(part["context"], 2):
         yield (
-            f"{where}.window: should be at most half of context ({part['context']}), so that most places of a block see "
-            f"a whole one, found {part['window']}"
+            f"{where}.window: should be at most half of context ({part['context']}), so that most places of a block "
+            f"see a whole one, found {part['window']}"
         )
     yield from _training_problems(part, where)
 

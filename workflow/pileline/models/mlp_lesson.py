@@ -132,7 +132,7 @@ def descend(
     weights, generator = network.weights, torch.Generator().manual_seed(seed)
     nats = [mean_error(seen, targets, weights, "cross-entropy")]
     for _ in range(rounds):
-        for part in torch.randperm(len(seen), generator=generator).split(rows):
+        for part in torch.split(torch.randperm(len(seen), generator=generator), rows):
             for weight, slope in zip(weights, passes(seen[part], targets[part], weights, loss)[1], strict=True):
                 weight.sub_(slope, alpha=rate / len(part))
         nats.append(mean_error(seen, targets, weights, "cross-entropy"))
