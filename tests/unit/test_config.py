@@ -165,7 +165,7 @@ def test_the_default_configuration_is_valid_and_its_notebooks_fit(raw: dict[str,
         (
             ["models", "transformer", "key_value_heads"],
             3,
-            "models.transformer.key_value_heads: should divide heads (4), as 1 or 2 or 4, found 3",
+            "models.transformer.key_value_heads: should divide heads (2), as 1 or 2, found 3",
         ),
         (
             ["models", "residual", "heads"],
@@ -446,12 +446,12 @@ def test_a_source_in_parts_is_downloaded_and_cleaned_by_part_and_mixed_whole(raw
 
 def test_a_part_named_null_is_taken_out(raw: dict[str, Any]) -> None:
     raw["tasks"]["topic"] = None
-    raw["models"]["residual"] = None
+    raw["models"]["transformer-2017"] = None
     raw["corpora"]["raw"]["mix"]["milton"] = None
     raw["experiments"] = [entry for entry in raw["experiments"] if "task" not in entry]
     config = check(raw)
     assert config.settings["tasks"] == {}
-    assert "residual" not in config.settings["models"]
+    assert "transformer-2017" not in config.settings["models"]
     assert "milton" not in config.settings["corpora"]["raw"]["mix"]
     assert config.slice("deduplicate", corpus="demo")["protected"] == {}
 
