@@ -49,7 +49,7 @@ def test_several_lists_multiply_in_the_order_of_the_file() -> None:
 
 
 def test_values_are_named_as_yaml_writes_them() -> None:
-    found = parts({"s": SMALL | {"tied": [True, None]}, "t": SMALL | {"rate": [1e-05, 0.5]}})
+    found = parts({"s": SMALL | {"tied": [True, None]}, "t": SMALL | {"optimizer": "adamw", "rate": [1e-05, 0.5]}})
     assert list(found) == ["s-tied-true", "s-tied-null", "t-rate-1e-05", "t-rate-0.5"]
     assert [part["tied"] for part in found.values()][:2] == [True, None]
 
@@ -101,12 +101,25 @@ def test_experiments_name_them_one_by_one_and_by_globs() -> None:
         ({"a": SMALL | {"rate": ["1e-5"]}}, "models.a-rate-1e-5.rate: should be a number or null"),
         ({"a": SMALL | {"rate": "1e-5"}}, "(YAML takes 1e-4 for text: write 1.0e-05)"),
         ({"a": SMALL | {"rate": "fast"}}, "models.a.rate: should be a number or null, found 'fast'"),
+        ({"a": SMALL | {"rate": 0.1}}, "models.a.rate: does nothing with optimizer: muon, only with sgd or"),
+        ({"a": SMALL | {"optimizer": "sgd", "matrix_rate": [0.1, 0.2]}}, "a-matrix_rate-0.2.matrix_rate: does nothing"),
+        ({"a": {"kind": "lstm", "optimizer": "sgd", "beta2": 0.9}}, "models.a.beta2: does nothing with optimizer: sgd"),
+        ({"a": SMALL | {"final_rate": 0.2}}, "models.a.final_rate: does nothing with schedule: wsd, only with linear"),
+        ({"a": {"kind": "m:M", "schedule": "cosine", "decay": 0.2}}, "models.a.decay: does nothing with schedule: cos"),
+        ({"a": SMALL | {"ngrams": 3}}, "models.a.ngrams: does nothing without bigrams; set bigrams to a number"),
     ],
 )
 def test_what_is_wrong_is_named(models: dict[str, Any], says: str) -> None:
     with pytest.raises(checks.ConfigError) as caught:
         config.check(configuration(models))
     assert says in str(caught.value)
+
+
+def test_a_sweep_over_what_decides_may_give_each_its_own() -> None:
+    rates = {"optimizer": ["muon", "adamw"], "rate": 0.003, "matrix_rate": 0.03}
+    found = parts({"a": SMALL | rates, "b": SMALL | {"bigrams": [0, 64], "ngrams": 3}, "c": {"kind": "lstm"}})
+    assert list(found) == ["a-optimizer-muon", "a-optimizer-adamw", "b-bigrams-0", "b-bigrams-64", "c"]
+    assert parts({"a": {"kind": "lstm", "optimizer": "muon"}})["a"]["rate"] == 0.001  # its default, which is no one's
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)

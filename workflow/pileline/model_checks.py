@@ -1,4 +1,7 @@
-"""What a schema cannot say of an entry of `models`: settings that must fit each other, and models of the user's own."""
+"""What a schema cannot say of an entry of `models`: settings that must fit each other, and models of the user's own.
+
+A setting that would do nothing beside the others is refused: else a sweep over it would train one model many times.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,25 @@ from pileline.wording import own_name_problems
 
 Settings = dict[str, Any]
 BUDGETS = ("steps", "tokens", "epochs", "minutes")  # how long a model is trained, in one of these
+NEEDS = {  # settings that do something only where another has one of these values
+    "rate": ("optimizer", ("sgd", "momentum", "rmsprop", "adam", "adamw")),
+    "matrix_rate": ("optimizer", ("muon",)),
+    "embedding_rate": ("optimizer", ("muon",)),
+    "vector_rate": ("optimizer", ("muon",)),
+    "momentum": ("optimizer", ("sgd", "momentum", "rmsprop", "muon")),
+    "beta1": ("optimizer", ("adam", "adamw", "muon")),
+    "beta2": ("optimizer", ("rmsprop", "adam", "adamw", "muon")),
+    "decay": ("schedule", ("wsd",)),
+    "final_rate": ("schedule", ("linear", "exponential", "cosine")),
+}
 
 
 def problems(part: Settings, where: str) -> Iterator[str]:
     """What is wrong with an entry of a kind of ours, whose settings the schema has found sound one by one."""
     if "heads" in part:
         yield from _head_problems(part, where)
+    if part.get("ngrams", 2) > 2 and not part["bigrams"] and "-bigrams-" not in where:
+        yield f"{where}.ngrams: does nothing without bigrams; set bigrams to a number of buckets, or leave ngrams out"
     if "window" in part and 2 * part["window"] > max(part["context"], 2):
         yield (
             f"{where}.window: should be at most half of context ({part['context']}), so that most places of a block "
@@ -57,9 +73,25 @@ def _or(values: Iterable[int]) -> str:
 
 
 def _training_problems(part: Settings, where: str) -> Iterator[str]:
-    """A model is trained for so many steps, or tokens, or epochs, or minutes; and adam has no decay of its own."""
+    """One budget; adam has no decay of its own; and early stopping needs something to judge by."""
     given = [name for name in BUDGETS if part.get(name) is not None]
     if len(given) > 1:
         yield f"{where}: {' and '.join(given)} say in more than one way how long it is trained; keep one of them"
     if part.get("optimizer") == "adam" and part.get("weight_decay"):
         yield f"{where}.weight_decay: adam has none; take optimizer: adamw, or l2, a penalty in the loss"
+    if part.get("patience") is not None and part.get("validations") == 0:
+        yield f"{where}.patience: early stopping judges by validations, of which there are 0; leave out one of the two"
+    yield from _idle_problems(part, where)
+
+
+def _idle_problems(part: Settings, where: str) -> Iterator[str]:
+    """Settings that do nothing, as `rate` of muon; but in a sweep over optimizers each takes what is its own."""
+    kinds = schema.schema()["$defs"]
+    known = kinds["models"].get(part["kind"], {"properties": kinds["training"]})["properties"]
+    for name, (decider, values) in NEEDS.items():
+        usual = known.get(name, {}).get("default")
+        found = part.get(decider)
+        if part.get(name, usual) in (None, usual) or found is None or found in values or f"-{decider}-" in where:
+            continue
+        hint = "; muon's rates are matrix_rate, embedding_rate and vector_rate" if name == "rate" else ""
+        yield f"{where}.{name}: does nothing with {decider}: {found}, only with {_or(values)}{hint}"

@@ -8,11 +8,12 @@
     muon       matrices: the nearest orthogonal matrix to the momentum, see `muon.py`; look-up tables: see
                `tables.py`; all else: adamw
 
-All decay is decoupled: a step first shrinks the weights of two or more dimensions by rate * weight_decay, whatever
-the gradient's scale. A penalty in the loss (`l1`, `l2` in the plan) is another thing, and the loop's.
+All decay is decoupled: a step first shrinks the weights of two or more dimensions (muon: its matrices alone) by
+rate * weight_decay, whatever the gradient's scale. A penalty in the loss (`l1`, `l2` in the plan) is another thing, and
+the loop's.
 
 Muon leaves embeddings to AdamW: their rows are looked up one by one, they are no map from inputs to outputs, and
-vectors have no directions to make alike. They have rates of their own, and the short memory of small batches.
+vectors have no directions to make alike. They have rates of their own.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ def _muon(groups: Groups, plan: Settled) -> list[torch.optim.Optimizer]:
 def _betas(plan: Settled) -> tuple[float, float]:
     first, second = BETAS[plan.optimizer]
     return (
-        first if plan.beta1 is None else plan.beta1,
-        second if plan.beta2 is None else plan.beta2,
+        first if plan.beta1 is None else float(plan.beta1),  # torch refuses YAML's 0
+        second if plan.beta2 is None else float(plan.beta2),
     )
 
 

@@ -28,12 +28,8 @@ class Outcome:
     batch_tokens: int | None = None  # of a step; None where there are none
     skipped_steps: int = 0  # whose loss or gradient was a spike, see `spikes`
     stopped_early: bool = False  # because the validation loss was no longer falling
-    best_step: int | None = (
-        None  # that with the lowest validation loss; after an early stop its weights are the model's
-    )
-    budget: dict[str, Any] = field(
-        default_factory=dict
-    )  # as configured, of steps, tokens, epochs or minutes; `steps` says what came of it
+    best_step: int | None = None  # of the lowest validation loss; with `patience` its weights are the model's
+    budget: dict[str, Any] = field(default_factory=dict)  # as configured; `steps` says what came of it
     compiled: bool = False
     processes: int = 1
 

@@ -5,7 +5,7 @@ before it is taken, against the last 128: it is skipped where its loss, or its g
 standard deviations above their mean (llm.c, and OLMo's skip-step optimizer; OLMo 2, 2025, section 3.3). A skipped step
 counts among the 128 like any other: after a few that are alike the new level is what is usual, and steps are taken
 again, for skipping alone would not bring weights back that have already moved. A loss that is no number is skipped and
-not counted.
+not among them.
 
 Training stops where there is no way back: after 8 skipped steps in a row, each further out than the last or no number,
 and when the mean loss of 128 steps is a quarter above that at the start.
