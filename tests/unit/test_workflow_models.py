@@ -109,3 +109,13 @@ def test_transformers_are_exported_unless_said_otherwise() -> None:
     raw["export"] = "no"
     with pytest.raises(ConfigError, match="export: should be true or false, found 'no'"):
         check(raw)
+
+
+def test_the_model_that_takes_longest_is_trained_first() -> None:
+    raw = copy.deepcopy(DEFAULT)
+    raw["models"]["own"] = {"kind": "my_models:Tiny", "width": "wide"}
+    raw["models"]["day"] = raw["models"]["transformer"] | {"steps": None, "minutes": 1440}
+    line = Workflow(check(raw))
+    order = sorted(raw["models"], key=lambda name: line.train_priority(SimpleNamespace(model=name)))
+    assert {"ngram", "own"} == set(order[:2])
+    assert [name for name in order if name in ("lstm", "transformer", "day")] == ["lstm", "transformer", "day"]

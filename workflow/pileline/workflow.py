@@ -7,6 +7,7 @@ alone, since Snakemake does not compare parameters that look at anything else.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -219,6 +220,19 @@ class Workflow:
         """The cores that training a model takes: its threads, in each of its processes."""
         processes: int = self.config.part("models", wildcards.model).get("processes", 1)
         return processes * self.model_threads(wildcards)
+
+    def train_priority(self, wildcards: Any) -> int:
+        """How long training takes, roughly and as a power of two: what is long starts first, since all wait for it.
+
+        What the hidden matrices multiply; an epoch is taken for ten million tokens, a minute for one.
+        """
+        settings = self.config.part("models", wildcards.model)
+        width = settings.get("width", settings.get("hidden"))
+        if not isinstance(width, int) or ":" in settings["kind"]:  # it counts, or is the user's own
+            return 0
+        steps = (settings["steps"] or 1000) * (settings["batch_tokens"] or 2048)
+        others = (settings["epochs"] or 0) * 10**7 + (settings["minutes"] or 0) * 10**6
+        return int(math.log2((settings["tokens"] or others or steps) * settings.get("layers", 1) * width**2))
 
     def model_gpus(self, wildcards: Any) -> int:
         """The GPUs that a model takes, where there are any."""
