@@ -3,10 +3,10 @@
     export.write(model, tokenizer, "folder")       # config.json, model.safetensors, tokenizer.json, ...
     export.parity("folder", model, documents)      # what transformers makes of it, against the model itself
 
-An architecture that other libraries know by name is worth more than our own code: vLLM, llama.cpp and
-lm-evaluation-harness read it without asking. So weights are put in the shape of a known architecture wherever one
-computes the same function (`architectures` says how); only what none has goes into a modelling file of our own, which
-travels with the folder and is loaded by `trust_remote_code=True`.
+An architecture that other libraries know by name is worth more than our own code: lm-evaluation-harness reads it
+without asking, and vLLM and llama.cpp have a Qwen3 of their own. So weights are put in the shape of a known
+architecture wherever one computes the same function (`architectures` says how); only what none has goes into a
+modelling file of our own, which travels with the folder and is loaded by `trust_remote_code=True`.
 
 A sequence is one document: it starts with `end`, which the exported tokenizer puts there.
 """

@@ -163,7 +163,10 @@ def _original(model: Any) -> Exported:
     """A `transformer-2017`: OpenAI's GPT, whose norms stand after the sum too; biases that we lack are zero."""
     network, shape = model.network, model.shape
     if shape.mlp > 4:
-        raise ExportError(f"transformer-2017 with mlp {shape.mlp}: OpenAI GPT has 4; train one with mlp: 4 or less")
+        raise ExportError(
+            f"transformer-2017 with mlp {shape.mlp}: OpenAI GPT has 4; train one with mlp: 4 or less, "
+            "or set export: false"
+        )
     width, missing = shape.width, (4 - shape.mlp) * shape.width
     weights = {
         "transformer.tokens_embed.weight": math.sqrt(width) * network.embedding.weight,
