@@ -1,5 +1,5 @@
 # Two commands: `make run` and `make test`. Each sets up .venv from envs/requirements.lock first, if it must.
-# `make benchmark` needs the default run; it compares with datatrove, which it installs in an environment of its own below results/benchmarks/.
+# `make benchmark` needs the default run; it compares with datatrove and nanoGPT, which it installs or clones below results/benchmarks/.
 PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
