@@ -68,7 +68,7 @@ def _head_problems(part: Settings, where: str) -> Iterator[str]:
         yield f"{where}.key_value_heads: should divide heads ({heads}), as {near}, found {groups}"
 
 
-def _or(values: Iterable[int]) -> str:
+def _or(values: Iterable[object]) -> str:
     return " or ".join(map(str, values))
 
 
