@@ -148,6 +148,16 @@ def test_the_command_reads_standard_input_and_repeats_itself(folder):
     assert len(first.stdout.encode()) == 4 + 40 + 1
 
 
+def test_a_reader_that_has_enough_ends_it_in_peace(folder):
+    command = [sys.executable, "-m", "pileline.generate", str(folder), "--prompt", "grö", "--tokens", "4000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.read(2)
+        running.stdout.close()
+        said = running.stderr.read().decode()
+    assert running.returncode == 0
+    assert "Error" not in said
+
+
 def test_text_comes_in_whole_characters(folder):
     made = tokenizer.Tokenizer.load(generate.tokenizer_folder(folder))
     tokens = made.encode("größer ⟨書⟩").tolist()
@@ -161,6 +171,9 @@ def test_text_comes_in_whole_characters(folder):
     ("arguments", "message"),
     [
         (["--top-p", "2"], "top_p is 2.0"),
+        (["--seed", "-1"], "seed is -1, must be at least 0"),
+        (["--tokens", "-1"], "tokens is -1, must be at least 0"),
+        (["--threads", "0"], "threads is 0, must be at least 1"),
         (["--tokenizer", "{other}"], "name the tokenizer it was trained with"),
         (["--tokenizer", "{nowhere}"], "not found"),
     ],

@@ -294,6 +294,12 @@ def test_a_resumed_optimizer_goes_on_with_the_same_bits(name):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_a_memory_of_nothing_may_be_written_as_a_whole_number(name):
+    made = optimizers.build(Network().parameter_groups(), plan_of(name, beta1=0, beta2=0.9))
+    assert (0.0, 0.9) in [group["betas"] for optimizer in made for group in optimizer.param_groups if "betas" in group]
+
+
 def test_rates_are_full_rates_times_the_factor():
     _, (matrices, rest, hashed) = ours(plan_of("muon"))
     optimizers.set_rates([matrices, rest, hashed], 0.5)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ HELP = {
     "min_p": "keep tokens at least this many times as likely as the likeliest",
     "repetition_penalty": "above 1 makes tokens that stand in the text less likely",
 }
+LEAST = {"tokens": 0, "seed": 0, "threads": 1}
 
 
 def tokenizer_folder(model: str | Path) -> Path:
@@ -89,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     try:
         sampling = Sampling(**{field.name: getattr(asked, field.name) for field in fields(Sampling)})
+        for name, least in LEAST.items():
+            if (value := getattr(asked, name)) is not None and value < least:
+                raise ValueError(f"{name} is {value}, must be at least {least}")
         model, tokenizer = load(asked.model, asked.tokenizer, asked.device, asked.threads)
         prompt = sys.stdin.read() if asked.prompt is None else asked.prompt
         tokens = tokenizer.encode(prompt)
@@ -104,9 +109,12 @@ def main(arguments: list[str] | None = None) -> int:
             count += 1
             yield token
 
-    for piece in pieces(tokenizer, counted()):
-        print(piece, end="", flush=True)
-    print(flush=True)
+    try:
+        for piece in pieces(tokenizer, counted()):
+            print(piece, end="", flush=True)
+        print(flush=True)
+    except BrokenPipeError:  # the reader has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's end would complain
     seconds = time.perf_counter() - began
     print(f"{count} tokens in {seconds:.2f} s, {count / max(seconds, 1e-9):.0f} tokens/s", file=sys.stderr)
     return 0

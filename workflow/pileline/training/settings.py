@@ -33,7 +33,8 @@ LOWEST = {
     "processes": 1,
 }
 POSITIVE = ("epochs", "minutes", "rate", "matrix_rate", "embedding_rate", "vector_rate", "final_rate")
-SHARES = ("decay", "final_rate", "momentum", "beta1", "beta2")
+SHARES = ("decay", "final_rate")
+MEMORIES = ("momentum", "beta1", "beta2")  # shares too; one of 1 would never learn anything new
 
 
 class TrainingError(ValueError):
@@ -105,6 +106,10 @@ class Plan:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise TrainingError(f"training: {name} is {value}, must be a share from 0 to 1")
+        for name in MEMORIES:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise TrainingError(f"training: {name} is {value}, must be at least 0 and below 1")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise TrainingError(f"training: {name} '{getattr(self, name)}' is none of {', '.join(known)}")
