@@ -212,8 +212,9 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(training.TrainingError, match=r"cannot be written, its disk has .* MB left; make room and run"):
         checkpoint.save(tmp_path, "a", {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.pt"]
     assert checkpoint.load(tmp_path, "a")["step"] == 1
 
 
@@ -237,6 +238,37 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path
     assert "cannot be read" in (said := capsys.readouterr().out)
     assert "resumed after step 5" in said
     assert same(weights(straight), weights(resumed))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "other", "list", "zeros"])
+def test_a_checkpoint_of_other_bytes_is_no_checkpoint(tmp_path, damage, capsys):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, "a", {"step": step, "network": torch.zeros(1000)}, keep=2)
+    last = tmp_path / "checkpoint-000000002.pt"
+    if damage == "flipped":
+        content = bytearray(last.read_bytes())
+        content[content.index(bytes(400)) + 200] ^= 1  # among the weights
+        last.write_bytes(content)
+    elif damage == "zeros":
+        last.write_bytes(bytes(last.stat().st_size))
+    else:
+        torch.save({"other": {"step": 2}, "list": [1]}[damage], last)
+    assert checkpoint.load(tmp_path, "a")["step"] == 1
+    assert "cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gone", ["training.jsonl", "best.pt"])
+def test_a_run_whose_other_files_are_gone_starts_anew(tmp_path, gone, capsys):
+    plan, held_out = derived.Settled(steps=6, patience=2, validations=6, matrix_rate=0.3), Memory(seed=4)
+    straight, outcome = trained(folders(tmp_path, "straight"), plan, validation=held_out)
+    folder = folders(tmp_path)
+    for _ in range(2):
+        again, repeated = trained(folder, plan, validation=held_out)
+        assert same(weights(straight), weights(again))
+        assert outcome == repeated
+        (folder[1] / gone).write_bytes(b"")
+    trained(folder, plan, validation=held_out)
+    assert f"{gone} is not there: starting anew" in capsys.readouterr().out
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
@@ -359,6 +391,8 @@ def test_muon_has_the_matrices_and_adam_the_rest_at_their_rates():
         ({"steps": 0}, "steps is 0"),
         ({"schedule": "straight"}, "none of constant, linear"),
         ({"decay": 2.0}, "decay is 2.0"),
+        ({"beta1": 1}, "beta1 is 1, must be at least 0 and below 1"),
+        ({"momentum": -0.1}, "momentum is -0.1, must be at least 0 and below 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

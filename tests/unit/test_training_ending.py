@@ -63,3 +63,6 @@ def test_minutes_become_steps_once(tmp_path, capsys):
     assert steps() == 7
     assert f"0.01 minutes are 7 steps on this machine ({place})" in capsys.readouterr().out
     assert steps(seed=2) != 7
+    for damaged in ("", "[]", '{"steps": 7}'):
+        place.write_text(damaged)
+        assert steps() > 1

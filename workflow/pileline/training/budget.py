@@ -62,9 +62,9 @@ def steps_in(
 def _recorded(place: Path, identity: str) -> int | None:
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return int(record["steps"]) if record["identity"] == identity else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or none of ours
         return None
-    return int(record["steps"]) if record["identity"] == identity else None
 
 
 def _measure(

@@ -12,7 +12,9 @@ import ast
 import hashlib
 import os
 import pickle
+import shutil
 import sys
+import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
@@ -24,10 +26,11 @@ import torch
 from pileline.manifest import canonical_json
 from pileline.models import LanguageModel
 
-from .settings import Plan
+from .settings import Plan, TrainingError
 
 PATTERN = "checkpoint-*.pt"  # the step stands for the star
 BEST = "best.pt"
+DAMAGE = (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile)  # what reading a damaged file raises
 
 
 def save(folder: Path, identity: str, state: dict[str, Any], keep: int = 1) -> None:
@@ -42,7 +45,7 @@ def load(folder: Path, identity: str) -> dict[str, Any] | None:
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             state = _read(path)
-        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:  # a disk's error; a power cut leaves none
+        except DAMAGE as error:  # a disk's error; a power cut leaves none
             print(f"{path} cannot be read ({_first_line(error)}): going on from the one before", flush=True)
             path.unlink()
             continue
@@ -69,6 +72,15 @@ def load_best(folder: Path, identity: str, step: int) -> dict[str, Any]:
     return state["network"]  # type: ignore[no-any-return]
 
 
+def has_best(folder: Path, identity: str, step: int) -> bool:
+    """Whether the best weights are there, of `step` or of a later one, whose steps will be taken again."""
+    try:
+        state = _read(folder / BEST)
+    except (*DAMAGE, FileNotFoundError):
+        return False
+    return bool(state["identity"] == identity and state["step"] >= step)
+
+
 def clear(folder: Path) -> None:
     """Delete all checkpoints."""
     for path in (*folder.glob(PATTERN), folder / BEST):
@@ -77,10 +89,18 @@ def clear(folder: Path) -> None:
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # the latter is torch's, of a file that did not take what it wrote
+        free = shutil.disk_usage(path.parent).free
+        part.unlink(missing_ok=True)
+        raise TrainingError(
+            f"training: {path} cannot be written, its disk has {free / 1e6:,.1f} MB left; make room and run again, "
+            "training goes on from the last checkpoint"
+        ) from error
     part.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -90,7 +110,12 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with zipfile.ZipFile(path) as file:  # torch writes checksums, and does not look at them
+        if damaged := file.testzip():
+            raise zipfile.BadZipFile(f"{damaged} has another checksum")
+    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or "identity" not in state:
+        raise RuntimeError("it is no checkpoint of a run")
     return state
 
 

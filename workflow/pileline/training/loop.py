@@ -73,7 +73,7 @@ class Run:
 
     def resume(self) -> int:
         """Load the last checkpoint if there is one; returns the length of the log that goes with it."""
-        state = checkpoint.load(self.scratch, self.identity) if self.group.is_first else None
+        state = self.last_whole() if self.group.is_first else None
         self.group.barrier()  # the first process tidies the folder before the others look
         state = state if self.group.is_first else checkpoint.load(self.scratch, self.identity)
         if state is None:
@@ -85,6 +85,22 @@ class Run:
         if self.group.is_first:
             print(f"resumed after step {self.step:,} from {self.scratch}", flush=True)
         return int(state["log_bytes"])
+
+    def last_whole(self) -> dict[str, Any] | None:
+        """The last checkpoint's state, if the log and the best weights that go with it are there."""
+        state = checkpoint.load(self.scratch, self.identity)
+        if state is None:
+            return None
+        log, best_step = self.scratch / LOG_NAME, state["best"][1]
+        if not log.is_file() or log.stat().st_size < state["log_bytes"]:
+            missing = LOG_NAME
+        elif self.plan.patience and best_step and not checkpoint.has_best(self.scratch, self.identity, best_step):
+            missing = checkpoint.BEST
+        else:
+            return state
+        print(f"{self.scratch}: of what goes with the checkpoints, {missing} is not there: starting anew", flush=True)
+        checkpoint.clear(self.scratch)
+        return None
 
     def save(self, log: Log | None) -> None:
         """Write a checkpoint; the log is on the disk before it."""
