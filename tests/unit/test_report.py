@@ -559,7 +559,9 @@ def test_models_are_told_from_theory_to_practice(root: Path, configuration: dict
     assert against == [f"{model} against ngram" for model in told]
 
 
-def test_the_story_names_what_counting_and_what_the_best_other_reach(results: Results) -> None:
+def test_the_story_names_what_counting_and_what_the_best_other_reach(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reached = {
         model: results.stages[f"evaluations/demo/bpe4k/{model}"].metrics["overall"]["bits_per_byte"]
         for model in ("ngram", "transformer")
@@ -568,6 +570,9 @@ def test_the_story_names_what_counting_and_what_the_best_other_reach(results: Re
     assert f"counting reaches {reached['ngram']:.3f} bits per byte (ngram)" in text
     assert f"the best of 5 other models, transformer, {reached['transformer']:.3f}" in text
     assert f"{100 * (1 - reached['transformer'] / reached['ngram']):.1f} % fewer, after 2.5M tokens" in text
+    # A residual model's n-gram model has seen all of the text.
+    monkeypatch.setitem(results.configuration["models"]["transformer"], "kind", "residual")
+    assert "% fewer, as it counts too and has learned from 2.5M tokens what counting misses." in story(results)
     chart = main_charts(results)[0].svg
     assert "lstm-rate-0.003" in chart
     assert "lstm-rate-0.001" not in chart

@@ -86,4 +86,6 @@ def _effort(results: Results, base: Experiment, best: Experiment) -> str:
     ]
     if not seen[0] or not seen[1]:
         return ""
+    if results.kind(best) == "residual":  # it sees all of the text, and some of it in steps
+        return f", as it counts too and has learned from {readable(seen[1], '')} tokens what counting misses"
     return f", after {readable(seen[1], '')} tokens instead of {readable(seen[0], '')}"
