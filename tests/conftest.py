@@ -192,6 +192,7 @@ def new_line(folder: Path) -> Line:
     return line
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give all tests of the small line to one process, so that the line is run once."""
     for item in items:
