@@ -192,14 +192,6 @@ def new_line(folder: Path) -> Line:
     return line
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the small line to one process, so that the line is run once."""
-    for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("line"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Line:
     """The small line, run from nothing to its report. Tests must not change it: they take a `line`."""
