@@ -124,6 +124,7 @@ def test_archives_too_deep_are_refused(tmp_path: Path) -> None:
         ("t.txt.zst", pa.compress(b"text", "zstd", asbytes=True)),
         ("t.txt", b"text"),
     ],
+    ids=["gz", "bz2", "xz", "zst", "plain"],
 )
 def test_single_files_are_decompressed(tmp_path: Path, name: str, data: bytes) -> None:
     assert texts(read(tmp_path, name, data)) == ["text"]
