@@ -44,6 +44,13 @@ def test_shapes_have_the_defaults_of_the_schema(kind: str) -> None:
     }
 
 
+def test_kinds_differ_in_the_defaults_of_training_alone() -> None:
+    kinds = checks.schema()["$defs"]["models"]
+    for name, entry in checks.schema()["$defs"]["training"].items():
+        found = [kinds[kind]["properties"][name] for kind in kinds if name in kinds[kind]["properties"]]
+        assert [each | {"default": None} for each in found] == [entry | {"default": None}] * len(found)
+
+
 def test_minhash_has_the_defaults_of_the_schema() -> None:
     made = Method.from_dict({"kind": "minhash"})
     assert {name: getattr(made, name) for name in defaults("deduplications", "minhash")} == defaults(
