@@ -303,7 +303,7 @@ def _train(model: str, corpus: str) -> dict[str, Any]:
 def _export(model: str) -> dict[str, Any]:
     own = model == "transformer"
     parity = {"tokens": 657, "largest_logit": 15.96, "largest_difference": 6.2e-06, "same_choice": 1.0}
-    architecture = "PilelineForCausalLM" if own else "OpenAIGPTLMHeadModel"
+    architecture = "PilelineForCausalLM" if own else "OPTForCausalLM"
     return {
         "model": model,
         "kind": MODELS[model]["kind"],

@@ -635,7 +635,7 @@ def test_exports_say_in_which_architecture_they_are_read(results: Results) -> No
     section = exports(results)
     assert section is not None
     table = section.values["table"]
-    names = {"demo/bpe4k/original": "OpenAIGPTLMHeadModel", "demo/bpe4k/transformer": "PilelineForCausalLM"}
+    names = {"demo/bpe4k/original": "OPTForCausalLM", "demo/bpe4k/transformer": "PilelineForCausalLM"}
     assert column(table, "Architecture") == names
     assert column(table, "Its code")["demo/bpe4k/transformer"] == "travels with it"
 

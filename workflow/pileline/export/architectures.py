@@ -5,7 +5,7 @@
 | transformer, `mlp_kind: gated`              | Qwen3        | norm of the embeddings; the head, if tied              |
 | transformer, `mlp_kind: relu2`              | NanoChat     | halves of a head swapped: it turns backwards; the head |
 | either with `bigrams`, `key_shift`, `again` | Pileline     | nothing: the modelling file does as we do              |
-| transformer-2017, `mlp` of 4 and narrower   | OpenAI GPT   | scale of the embeddings; positions as a table          |
+| transformer-2017                            | OPT          | scale of the embeddings; positions as a table          |
 
 A tied head says E P norm(x). One matrix E P [vocabulary, width] gives the same logits, as an untied head.
 RMSNorm without a gain is one with a gain of ones. Rotations commute with RMSNorm, and turning backwards (NanoChat) is
@@ -58,7 +58,7 @@ def translate(model: LanguageModel) -> Exported:
         "dtype": "float32",
     }
     weights = {name: value.detach().float().cpu().contiguous() for name, value in found.weights.items()}
-    return Exported(found.config | shared, weights, found.own_code)
+    return Exported(shared | found.config, weights, found.own_code)
 
 
 def _modern(model: Any) -> Exported:
@@ -160,42 +160,43 @@ def _own(model: Any, config: dict[str, Any]) -> Exported:
 
 
 def _original(model: Any) -> Exported:
-    """A `transformer-2017`: OpenAI's GPT, whose norms stand after the sum too; biases that we lack are zero."""
+    """A `transformer-2017`: OPT, whose norms may stand after the sums too; biases that we lack are zero.
+
+    Embeddings are scaled where they come in and not where they go out; what the last norm gives is scaled instead.
+    """
     network, shape = model.network, model.shape
-    if shape.mlp > 4:
-        raise ExportError(
-            f"transformer-2017 with mlp {shape.mlp}: OpenAI GPT has 4; train one with mlp: 4 or less, "
-            "or set export: false"
-        )
-    width, missing = shape.width, (4 - shape.mlp) * shape.width
+    scale = math.sqrt(shape.width)
     weights = {
-        "transformer.tokens_embed.weight": math.sqrt(width) * network.embedding.weight,
-        "transformer.positions_embed.weight": network.positions,
-        "lm_head.weight": network.embedding.weight,
+        "model.decoder.embed_tokens.weight": scale * network.embedding.weight,
+        "model.decoder.embed_positions.weight": F.pad(network.positions, (0, 0, 2, 0)),  # it counts from 2
     }
     for number, block in enumerate(network.blocks):
-        layer, attention = f"transformer.h.{number}.", block.attention
-        inputs = torch.cat([part.weight for part in (attention.query, attention.key, attention.value)])
-        weights |= {  # its matrices are stored [inputs, outputs]
-            f"{layer}attn.c_attn.weight": inputs.T,
-            f"{layer}attn.c_attn.bias": torch.zeros(3 * width),
-            f"{layer}attn.c_proj.weight": attention.project.weight.T,
-            f"{layer}attn.c_proj.bias": torch.zeros(width),
-            f"{layer}mlp.c_fc.weight": F.pad(block.expand.weight.T, (0, missing)),
-            f"{layer}mlp.c_fc.bias": F.pad(block.expand.bias, (0, missing)),
-            f"{layer}mlp.c_proj.weight": F.pad(block.project.weight.T, (0, 0, 0, missing)),
-            f"{layer}mlp.c_proj.bias": block.project.bias,
-        }
-        for name, part in (("ln_1", block.attention_norm), ("ln_2", block.mlp_norm)):
-            weights |= {f"{layer}{name}.weight": part.weight, f"{layer}{name}.bias": part.bias}
+        layer, attention = f"model.decoder.layers.{number}.", block.attention
+        parts = {"q_proj": attention.query, "k_proj": attention.key, "v_proj": attention.value}
+        for name, part in (parts | {"out_proj": attention.project}).items():
+            weights |= {f"{layer}self_attn.{name}.weight": part.weight}
+            weights |= {f"{layer}self_attn.{name}.bias": torch.zeros(shape.width)}
+        last = scale if number + 1 == shape.layers else 1.0
+        for name, part, divisor in (
+            ("self_attn_layer_norm", block.attention_norm, 1.0),
+            ("fc1", block.expand, 1.0),
+            ("fc2", block.project, 1.0),
+            ("final_layer_norm", block.mlp_norm, last),
+        ):
+            weights |= {f"{layer}{name}.weight": part.weight / divisor, f"{layer}{name}.bias": part.bias / divisor}
     config = {
-        "architectures": ["OpenAIGPTLMHeadModel"],
-        "model_type": "openai-gpt",
-        "n_positions": shape.context,
-        "n_embd": width,
-        "n_layer": shape.layers,
-        "n_head": shape.heads,
-        "afn": "relu",
-        "layer_norm_epsilon": network.blocks[0].mlp_norm.eps,
+        "architectures": ["OPTForCausalLM"],
+        "model_type": "opt",
+        "hidden_size": shape.width,
+        "word_embed_proj_dim": shape.width,
+        "ffn_dim": shape.mlp * shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": shape.context,
+        "do_layer_norm_before": False,
+        "activation_function": "relu",
+        "dropout": shape.dropout,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": True,
     }
-    return Exported(config | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), shape.dropout), weights)
+    return Exported(config, weights)
