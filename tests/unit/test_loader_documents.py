@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,9 @@ from pileline.models.interface import ModelError
 from pileline.models.transformer import borders
 from pileline.training import derived, loop
 
-V, END = 53, 3
-SMALL = {"kind": "transformer", "layers": 2, "heads": 2, "width": 16, "context": 24, "bigrams": 31}
+from tests.unit.small_models import END, V, built, entry
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks of this size are slower on two cores than on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def built(**changes: Any) -> Any:
-    """A small model whose every parameter is random, so that no part is silent."""
-    model = models.build(SMALL | changes, V, END, 1)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def a_document(length: int, seed: int) -> np.ndarray:
@@ -66,7 +47,7 @@ def test_places_see_their_own_document_alone(lengths: list[int], missing: int) -
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=4), st.integers(0, 1000))
 @settings(max_examples=8, deadline=None)
 def test_separate_documents_are_computed_as_if_each_stood_alone(bigrams: int, lengths: list[int], seed: int) -> None:
-    model = built(documents="separate", bigrams=bigrams)
+    model = built("transformer", documents="separate", bigrams=bigrams)
     parts = [a_document(length, seed + n) for n, length in enumerate(lengths)]
     row = np.concatenate(parts)[:24]
     with torch.no_grad():
@@ -78,7 +59,7 @@ def test_separate_documents_are_computed_as_if_each_stood_alone(bigrams: int, le
 def test_joined_documents_see_each_other_and_separate_ones_do_not() -> None:
     first, other, second = a_document(10, 1), a_document(10, 2), a_document(10, 3)
     for kind, alike in (("joined", False), ("separate", True)):
-        model = built(documents=kind)
+        model = built("transformer", documents=kind)
         with torch.no_grad():
             rows = [torch.from_numpy(np.concatenate([before, second])[None]) for before in (first, other)]
             a, b = (model.network(row)[0, 10:] for row in rows)
@@ -87,20 +68,20 @@ def test_joined_documents_see_each_other_and_separate_ones_do_not() -> None:
 
 def test_scores_of_documents_are_the_same_either_way() -> None:
     texts = [a_document(length, length)[1:] for length in (5, 12, 60, 1, 24)]
-    joined, separate = (built(documents=kind).score(texts) for kind in ("joined", "separate"))
+    joined, separate = (built("transformer", documents=kind).score(texts) for kind in ("joined", "separate"))
     for a, b in zip(joined, separate, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_the_setting_is_saved_and_older_models_are_joined(tmp_path: Path) -> None:
-    model = built(documents="separate")
+    model = built("transformer", documents="separate")
     model.save(tmp_path)
     assert models.load(tmp_path).shape.documents == "separate"
     configuration = tmp_path / "config.json"
     configuration.write_text(configuration.read_text().replace('"documents": "separate",', ""))
     assert models.load(tmp_path).shape.documents == "joined"
     with pytest.raises(ModelError, match="documents is 'apart', must be one of joined, separate"):
-        built(documents="apart")
+        built("transformer", documents="apart")
 
 
 # --------------------------------------------------------------------------------------------- padding
@@ -110,7 +91,7 @@ def test_the_setting_is_saved_and_older_models_are_joined(tmp_path: Path) -> Non
 def test_padding_changes_neither_loss_nor_gradient(kind: str) -> None:
     losses, gradients = [], []
     for pad in (0, 9):
-        model = built(documents=kind)
+        model = built("transformer", documents=kind)
         row = np.append(a_document(15, 1), END)
         inputs = np.append(row[:-1], np.full(pad, END))[None]
         targets = np.append(row[1:], np.full(pad, shards.PADDING))[None]
@@ -125,7 +106,7 @@ def test_padding_changes_neither_loss_nor_gradient(kind: str) -> None:
 
 def test_a_loss_of_padding_alone_is_zero() -> None:
     nothing = torch.full((2, 8), shards.PADDING)
-    assert built().network.loss(torch.full((2, 8), END), nothing).item() == 0
+    assert built("transformer").network.loss(torch.full((2, 8), END), nothing).item() == 0
 
 
 class Padded:
@@ -142,7 +123,7 @@ class Padded:
 
 
 def run(folder: Path, **plan: Any) -> tuple[Any, Any]:
-    model = models.build(SMALL | {"context": 8}, V, END, 1)
+    model = models.build(entry("transformer", context=8), V, END, 1)
     folder.mkdir()
     made = derived.Settled(**{"steps": 6, "warmup": 1, "precision": "float32"} | plan)
     return model, loop.run(model, Padded(), Padded(), made, 1, 1, folder, folder, checkpoint_seconds=0)
@@ -194,9 +175,9 @@ def test_models_learn_from_either_packing_and_say_what_it_cost(
     folder: tuple[Path, tokenizer.Tokenizer], tmp_path: Path, kind: str, changes: dict[str, Any]
 ) -> None:
     root, made = folder
-    entry = SMALL | {"kind": kind, "steps": 40, "batch_tokens": 96, "warmup": 4, "prefetch": 2} | changes
-    model = models.build(entry, made.vocabulary_size, made.end, 1)
-    outcome = training.train(model, root, entry, 1, "cpu", 1, tmp_path, tmp_path)
+    settings = entry(kind, steps=40, batch_tokens=96, warmup=4, prefetch=2, **changes)
+    model = models.build(settings, made.vocabulary_size, made.end, 1)
+    outcome = training.train(model, root, settings, 1, "cpu", 1, tmp_path, tmp_path)
     assert outcome.validation_loss < math.log(made.vocabulary_size) / 2
     account = outcome.packing
     assert account["packing"] == changes.get("packing", "concatenate")

@@ -7,29 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pileline import models
-from pileline.models.interface import ModelError
 from pileline.models.lstm import EMBEDDING_RANGE, LSTM
 from pileline.training import Plan, derived, loop
 
-V, END = 41, 3
-SMALL = {"kind": "lstm", "embedding": 6, "width": 10, "layers": 2, "context": 8}
-
-
-def built(seed=1, **changes):
-    """A small model with weights large enough that every part of it is heard."""
-    model = models.build(SMALL | changes, V, END, seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def tokens(n, seed=0):
-    return np.random.default_rng(seed).integers(0, V, n)
+from tests.unit.small_models import END, Rows, V, built, entry, tokens
 
 
 def reference(model, ids):
@@ -55,7 +37,7 @@ def reference(model, ids):
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_probabilities_equal_the_equations(layers):
-    model, ids = built(layers=layers), tokens(20)
+    model, ids = built("lstm", layers=layers), tokens(20)
     expected = reference(model, ids)
     with torch.no_grad():
         found = torch.log_softmax(model.network(torch.from_numpy(ids[None]))[0], -1).numpy()
@@ -65,7 +47,7 @@ def test_probabilities_equal_the_equations(layers):
 
 def test_a_document_is_scored_from_its_first_token_to_its_last_whatever_the_context(monkeypatch):
     monkeypatch.setattr("pileline.models.lstm.SCORED_AT_ONCE", 8)
-    model, document = built(), tokens(75)  # more than nine times the context
+    model, document = built("lstm"), tokens(75)  # more than nine times the context
     expected = reference(model, np.append(END, document)[:-1])[np.arange(75), document]
     np.testing.assert_allclose(model.score([document])[0], expected, atol=1e-4)
     assert model.next_probabilities(document) == pytest.approx(
@@ -75,7 +57,7 @@ def test_a_document_is_scored_from_its_first_token_to_its_last_whatever_the_cont
 
 def test_what_stood_before_a_window_is_remembered_in_it(monkeypatch):
     monkeypatch.setattr("pileline.models.lstm.SCORED_AT_ONCE", 16)  # eight tokens of each of two documents
-    model = built()
+    model = built("lstm")
     with torch.no_grad():
         for name, parameter in model.network.named_parameters():
             if "bias_ih" in name:
@@ -86,63 +68,8 @@ def test_what_stood_before_a_window_is_remembered_in_it(monkeypatch):
     assert np.abs(a[32:] - b[32:]).max() > 1e-3
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=8), st.integers(1, 40), st.integers(1, 12))
-def test_score_does_not_depend_on_the_batch(lengths, at_once, context):
-    model = built(context=context)
-    documents = [tokens(n, seed=k) for k, n in enumerate(lengths)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pileline.models.lstm.SCORED_AT_ONCE", at_once)
-        together = model.score(documents)
-    for document, found in zip(documents, together, strict=True):
-        expected = reference(model, np.append(END, document)[:-1]) if len(document) else np.zeros((0, V))
-        np.testing.assert_allclose(found, expected[np.arange(len(document)), document], atol=1e-4)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 100))
-def test_a_text_read_in_parts_leaves_the_state_of_the_whole(lengths, seed):
-    network = built().network.eval()
-    ids = torch.from_numpy(tokens(2 * sum(lengths), seed).reshape(2, -1))
-    state, parts = {}, []
-    with torch.no_grad():
-        whole, last = network.extend(ids, {})
-        for part in torch.split(ids, lengths, dim=1):
-            hidden, state = network.extend(part, state)
-            parts.append(hidden)
-    torch.testing.assert_close(torch.cat(parts, 1), whole)
-    torch.testing.assert_close(state, last)
-
-
-def test_what_it_writes_follows_from_all_that_it_read():
-    model, prompt = built(), tokens(30)
-    written = model.generate(prompt, 12, temperature=0.0)
-    text = prompt.tolist()
-    for token in written.tolist():
-        assert token == int(np.argmax(reference(model, np.array([END, *text]))[-1]))
-        text.append(token)
-    assert len(written)
-
-
-def test_features_are_the_mean_of_the_final_states():
-    model = built()
-    documents = [tokens(20, 1), tokens(0), tokens(3, 2)]
-    found = model.features(documents)
-    assert found.shape == (3, 10)
-    for row, document in zip(found, documents, strict=True):
-        with torch.no_grad():
-            hidden = model.network.hidden(torch.from_numpy(np.append(END, document).astype(np.int64)[None]))[0]
-        np.testing.assert_allclose(row, hidden.mean(0).numpy(), atol=1e-5)
-
-
-def test_initial_weights_are_those_of_keras_and_of_the_seed():
-    torch.manual_seed(1)
-    network = models.build(SMALL, V, END, seed=5).network
-    torch.manual_seed(2)
-    again = models.build(SMALL, V, END, seed=5).network.state_dict()
-    other = models.build(SMALL, V, END, seed=6).network.state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
-    assert not torch.equal(network.embedding.weight, other["embedding.weight"])
+def test_initial_weights_are_those_of_keras():
+    network = models.build(entry("lstm"), V, END, seed=5).network
     assert 0.9 * EMBEDDING_RANGE < network.embedding.weight.abs().max().item() <= EMBEDDING_RANGE
     for layer in network.layers:
         torch.testing.assert_close(layer.weight_hh_l0.T @ layer.weight_hh_l0, torch.eye(10))
@@ -157,28 +84,14 @@ def test_initial_weights_do_not_depend_on_the_number_of_threads():
     found, before = [], torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(models.build(SMALL | {"width": 160}, V, END, seed=5).network.state_dict())
+        found.append(models.build(entry("lstm", width=160), V, END, seed=5).network.state_dict())
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
-def test_dropout_is_of_training_alone_and_drawn_from_the_global_seed():
-    network = built(dropout=0.5).network
-    ids = torch.from_numpy(tokens(16).reshape(2, 8))
-    still = [network.eval()(ids) for _ in range(2)]
-    assert torch.equal(*still)
-    drawn = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        drawn.append(network.train()(ids))
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert not torch.allclose(drawn[0], still[0])
-
-
 def test_parameters_are_counted_and_grouped():
-    model = built()
+    model = built("lstm")
     width, embedding = 10, 6
     layers = 4 * width * (embedding + width + 2) + 4 * width * (2 * width + 2)
     assert model.parameters_count == V * embedding + layers + (width + 1) * V
@@ -186,57 +99,28 @@ def test_parameters_are_counted_and_grouped():
     assert [len(groups[name]) for name in ("matrices", "embeddings", "vectors")] == [4, 2, 5]
 
 
-class Rows:
-    """Batches of 32 rows, the same every epoch, with the interface of the shards' loader."""
-
-    epoch_steps = 3
-
-    def __init__(self):
-        self.tokens = np.random.default_rng(2).integers(0, V, (3, 32, 9))
-
-    def batch_at(self, step):
-        rows = self.tokens[step % 3]
-        return rows[:, :-1], rows[:, 1:]
-
-
 def test_the_classic_recipe_takes_the_steps_of_a_bare_torch_loop(tmp_path):
     """Adam at 0.001, batches of 32, 10 epochs: torch's own modules, loss and optimizer end at the same weights."""
+    rows = Rows(np.random.default_rng(2).integers(0, V, (3, 32, 9)))
     recipe = LSTM.training_defaults | {"epochs": 10, "batch_tokens": 32 * 8, "clip": 0.0, "precision": "float32"}
-    plan = derived.settle(Plan.of(recipe, set()), 32 * 8, Rows.epoch_steps)
+    plan = derived.settle(Plan.of(recipe, set()), 32 * 8, rows.epoch_steps)
     assert (plan.optimizer, plan.rate, plan.steps) == ("adam", 0.001, 30)
-    model = models.build(SMALL | {"layers": 1}, V, END, 4)
+    model = models.build(entry("lstm", layers=1), V, END, 4)
     bare = torch.nn.ModuleList(
         [torch.nn.Embedding(V, 6), torch.nn.LSTM(6, 10, batch_first=True), torch.nn.Linear(10, V)]
     )
     bare.load_state_dict(dict(zip(bare.state_dict(), model.network.state_dict().values(), strict=True)))
     optimizer = torch.optim.Adam(bare.parameters(), lr=0.001)
     for step in range(30):
-        inputs, targets = (torch.from_numpy(part) for part in Rows().batch_at(step))
+        inputs, targets = (torch.from_numpy(part) for part in rows.batch_at(step))
         logits = bare[2](bare[1](bare[0](inputs))[0])
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
         optimizer.step()
         optimizer.zero_grad()
     start = [value.clone() for value in model.network.state_dict().values()]
-    loop.run(model, Rows(), None, plan, 1, 1, tmp_path, tmp_path)
+    loop.run(model, rows, None, plan, 1, 1, tmp_path, tmp_path)
     for begun, found, expected in zip(
         start, model.network.state_dict().values(), bare.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         assert (found - begun).abs().max() > 1e-3
-
-
-def test_saved_and_loaded_is_the_same_model(tmp_path):
-    model = built()
-    model.save(tmp_path)
-    again = models.load(tmp_path)
-    assert isinstance(again, LSTM)
-    assert np.array_equal(model.score([tokens(40)])[0], again.score([tokens(40)])[0])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"layers": 0}, "layers is 0"), ({"embedding": 0}, "embedding is 0"), ({"dropout": 1.0}, "dropout is 1.0")],
-)
-def test_shapes_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ModelError, match=message):
-        models.build(SMALL | changes, V, END)

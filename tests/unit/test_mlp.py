@@ -11,28 +11,13 @@ from hypothesis import strategies as st
 from pileline import models
 from pileline.models import mlp
 from pileline.models import mlp_lesson as lesson
-from pileline.models.interface import ModelError
-from pileline.models.mlp import LOSSES, MLP, Weights
+from pileline.models.mlp import LOSSES, Weights
 from pileline.training import Plan, derived, loop
 
-V, END = 31, 3
-SMALL = {"kind": "mlp", "window": 3, "embedding": 4, "hidden": 6, "context": 8}
+from tests.unit.small_models import END, Rows, V, built, entry, tokens
+
 either_loss = pytest.mark.parametrize("loss", LOSSES)
 either_output = pytest.mark.parametrize("direct", [True, False])
-
-
-def built(seed=1, **changes):
-    """A small model with weights large enough that every part of it is heard."""
-    model = models.build(SMALL | changes, V, END, seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def tokens(n, seed=0):
-    return np.random.default_rng(seed).integers(0, V, n)
 
 
 def padded(shape=(4, 8), seed=0):
@@ -86,7 +71,7 @@ def doubled(model):
 def test_the_gradient_by_hand_is_autograds(loss, direct, monkeypatch):
     monkeypatch.setattr(mlp, "LOGITS_AT_ONCE", 5 * V)  # seven blocks of rows, the last one not full
     ids, targets = padded()
-    weights = doubled(built(direct=direct))
+    weights = doubled(built("mlp", direct=direct))
     seen, targets = mlp.histories(ids, 3, END).flatten(0, 1), targets.flatten()
     expected = reference_error(weights, seen, targets, loss)
     gradients = torch.autograd.grad(expected, weights)
@@ -102,7 +87,7 @@ def test_the_gradient_by_hand_is_autograds(loss, direct, monkeypatch):
 @either_output
 def test_the_gradient_by_hand_is_that_of_finite_differences(loss, direct):
     ids, targets = padded()
-    weights = [weight.detach() for weight in doubled(built(direct=direct))]
+    weights = [weight.detach() for weight in doubled(built("mlp", direct=direct))]
     seen, targets = mlp.histories(ids, 3, END).flatten(0, 1), targets.flatten()
     _, gradient = mlp.passes(seen, targets, Weights(*weights), loss)
     generator, step = torch.Generator().manual_seed(1), 1e-5
@@ -120,7 +105,7 @@ def test_the_gradient_by_hand_is_that_of_finite_differences(loss, direct):
 @either_loss
 def test_padding_has_no_say(loss):
     ids, targets = padded()
-    network = built(loss=loss).network.train()
+    network = built("mlp", loss=loss).network.train()
 
     def gradient(inputs, targets):
         network.zero_grad()
@@ -148,7 +133,7 @@ def test_what_is_done_with_the_loss_goes_through_to_the_weights(loss):
     ids, targets = padded()
     gradients = []
     for square in (False, True):
-        network = built(loss=loss).network.train()
+        network = built("mlp", loss=loss).network.train()
         found = network.loss(ids, targets)
         (found.square() / 2 if square else found * found.detach()).backward()
         gradients.append([parameter.grad for parameter in network.parameters()])
@@ -172,7 +157,7 @@ def test_bfloat16_products_give_nearly_the_same_gradient():
     ids, targets = padded()
     parts = []
     for enabled in (False, True):
-        network = built().network.train()
+        network = built("mlp").network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             found = network.loss(ids, targets)
         found.backward()
@@ -199,75 +184,35 @@ def reference(model, ids):
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    st.lists(st.integers(0, 40), min_size=1, max_size=8),
-    st.integers(1, 40),
-    st.integers(1, 4),
-    st.integers(8, 16),
-    st.booleans(),
-)
-def test_score_does_not_depend_on_the_batch_nor_on_the_context(lengths, at_once, window, context, direct):
-    model = built(window=window, context=context, direct=direct)
-    documents = [tokens(n, seed=k) for k, n in enumerate(lengths)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pileline.models.neural.SCORED_AT_ONCE", at_once)
-        together = model.score(documents)
-    for document, found in zip(documents, together, strict=True):
-        expected = reference(model, np.append(END, document)[:-1]) if len(document) else np.zeros((0, V))
-        np.testing.assert_allclose(found, expected[np.arange(len(document)), document], atol=1e-4)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 100), st.integers(1, 4))
-def test_a_text_read_in_parts_gives_the_states_of_the_whole(lengths, seed, window):
-    network = built(window=window).network.eval()
-    ids = torch.from_numpy(tokens(2 * sum(lengths), seed).reshape(2, -1))
-    state, parts = {}, []
-    with torch.no_grad():
-        for part in torch.split(ids, lengths, dim=1):
-            hidden, state = network.extend(part, state)
-            parts.append(hidden)
-        torch.testing.assert_close(torch.cat(parts, 1), network.hidden(ids))
-    assert state["tokens"].size(1) <= window - 1
-
-
-def test_what_it_writes_follows_from_the_last_tokens():
-    model, prompt = built(), tokens(30)
-    text = prompt.tolist()
-    written = model.generate(prompt, 12, temperature=0.0).tolist()
-    for token in written:
-        assert token == int(np.argmax(reference(model, np.array([END, *text]))[-1]))
-        text.append(token)
-    assert written
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(8, 16), st.booleans())
+def test_scores_are_those_of_torchs_layers_whatever_the_context(length, window, context, direct):
+    model, document = built("mlp", window=window, context=context, direct=direct), tokens(length, seed=length)
+    expected = reference(model, np.append(END, document))
+    np.testing.assert_allclose(model.score([document])[0], expected[np.arange(length), document], atol=1e-4)
+    state = model.network.extend(torch.from_numpy(np.append(END, document)[None]), {})[1]
+    assert state["tokens"].size(1) <= window - 1  # to go on from it takes no more
 
 
 # ------------------------------------------------------------------------------------------- learning
 
 
-class Rows:
-    """Batches of text in which each token follows from the two before, with the interface of the shards' loader."""
-
-    epoch_steps = 5
-
-    def __init__(self):
-        rows = np.random.default_rng(2).integers(4, V, (5, 16, 9))
-        for place in range(2, 9):
-            rows[:, :, place] = 4 + (rows[:, :, place - 1] + 2 * rows[:, :, place - 2]) % (V - 4)
-        self.tokens = rows
-
-    def batch_at(self, step):
-        rows = self.tokens[step % 5]
-        return rows[:, :-1], rows[:, 1:]
+@pytest.fixture
+def text():
+    """Batches of text in which each token follows from the two before."""
+    rows = np.random.default_rng(2).integers(4, V, (5, 16, 9))
+    for place in range(2, 9):
+        rows[:, :, place] = 4 + (rows[:, :, place - 1] + 2 * rows[:, :, place - 2]) % (V - 4)
+    return Rows(rows)
 
 
 @either_loss
-def test_it_learns_and_is_judged_in_nats_whatever_it_learns_by(tmp_path, loss):
-    model = models.build(SMALL | {"loss": loss, "embedding": 16, "hidden": 64}, V, END, 1)
-    batch = [torch.from_numpy(part) for part in Rows().batch_at(0)]
+def test_it_learns_and_is_judged_in_nats_whatever_it_learns_by(tmp_path, text, loss):
+    model = models.build(entry("mlp", loss=loss, embedding=16, hidden=64), V, END, 1)
+    batch = [torch.from_numpy(part) for part in text.batch_at(0)]
     network = model.network.eval()
     assert network.loss(*batch).item() == pytest.approx(np.log(V), abs=1e-4)  # nothing known at the start
     plan = derived.settle(Plan.of({"steps": 120, "batch_tokens": 128, "precision": "float32"}, set()), 128, 5)
-    loop.run(model, Rows(), None, plan, 1, 1, tmp_path, tmp_path)
+    loop.run(model, text, None, plan, 1, 1, tmp_path, tmp_path)
     with torch.no_grad():
         logits = network.eval()(batch[0]).flatten(0, 1)
     found = network.loss(*batch).item()
@@ -278,64 +223,32 @@ def test_it_learns_and_is_judged_in_nats_whatever_it_learns_by(tmp_path, loss):
     assert own < 0.5  # from 3.3 nats, or a squared error of 0.97; one of eight tokens is drawn
 
 
-def test_sgd_takes_the_steps_of_a_bare_torch_loop(tmp_path):
-    model = built(4)
+def test_sgd_takes_the_steps_of_a_bare_torch_loop(tmp_path, text):
+    model = built("mlp", 4)
     bare = [weight.detach().clone().requires_grad_() for weight in model.network.weights]
     settings = {"optimizer": "sgd", "rate": 0.5, "schedule": "constant", "warmup": 0, "clip": 0.0, "steps": 10}
     plan = derived.settle(Plan.of(settings | {"precision": "float32"}, set()), 128, 5)
     optimizer = torch.optim.SGD(bare, lr=0.5)
     for step in range(10):
-        inputs, targets = (torch.from_numpy(part) for part in Rows().batch_at(step))
+        inputs, targets = (torch.from_numpy(part) for part in text.batch_at(step))
         seen = torch.from_numpy(np.concatenate([windows(row, 3) for row in inputs.tolist()]))
         (reference_error(Weights(*bare), seen, targets.flatten(), "cross-entropy") / 128).backward()
         optimizer.step()
         optimizer.zero_grad()
     start = [weight.detach().clone() for weight in model.network.weights]
-    loop.run(model, Rows(), None, plan, 1, 1, tmp_path, tmp_path)
+    loop.run(model, text, None, plan, 1, 1, tmp_path, tmp_path)
     for begun, found, expected in zip(start, model.network.weights, bare, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         assert (found - begun).abs().max() > 1e-3
 
 
-def test_initial_weights_follow_from_the_seed():
-    torch.manual_seed(1)
-    network = models.build(SMALL, V, END, seed=5).network
-    torch.manual_seed(2)
-    again = models.build(SMALL, V, END, seed=5).network.state_dict()
-    other = models.build(SMALL, V, END, seed=6).network.state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
-    assert not torch.equal(network.embedding.weight, other["embedding.weight"])
-
-
 @either_output
 def test_parameters_are_counted_and_grouped(direct):
-    model = built(direct=direct)
+    model = built("mlp", direct=direct)
     outer = 6 + (12 if direct else 0)
     assert model.parameters_count == V * 4 + 6 * 12 + 6 + V * outer + V
     groups = model.network.parameter_groups()
     assert [len(groups[name]) for name in ("matrices", "embeddings", "vectors")] == [1, 2, 2]
-
-
-def test_saved_and_loaded_is_the_same_model(tmp_path):
-    model = built(direct=False, loss="mse")
-    model.save(tmp_path)
-    again = models.load(tmp_path)
-    assert isinstance(again, MLP)
-    assert again.shape == model.shape
-    assert np.array_equal(model.score([tokens(40)])[0], again.score([tokens(40)])[0])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"hidden": 0}, "hidden is 0"),
-        ({"window": 5}, "window 5 is more than half of context 8"),
-        ({"loss": "mean"}, "loss is 'mean', must be one of cross-entropy, mse"),
-    ],
-)
-def test_shapes_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ModelError, match=message):
-        models.build(SMALL | changes, V, END)
 
 
 # ------------------------------------------------------------------------------- what the notebook shows
@@ -343,7 +256,7 @@ def test_shapes_that_cannot_be_are_refused(changes, message):
 
 @either_loss
 def test_a_gradient_that_is_wrong_is_told_from_one_that_is_right(loss, monkeypatch):
-    model = built(loss=loss)
+    model = built("mlp", loss=loss)
     seen, coming = lesson.examples(tokens(40), 3, END)
     weights = lesson.double(model.network, 1)
     right = lesson.compare(seen, coming, weights, loss, seed=1)
@@ -402,7 +315,7 @@ def test_full_batch_descent_takes_torchs_steps_and_parts_take_more_of_them():
 
 
 def test_nearest_are_those_of_like_direction_without_the_token_itself():
-    network = built().network
+    network = built("mlp").network
     with torch.no_grad():
         network.embedding.weight[7] = 3.0 * network.embedding.weight[11]
     near = lesson.nearest(network, 11, 3)

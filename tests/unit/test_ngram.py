@@ -125,14 +125,6 @@ def test_saved_and_loaded_scores_the_same(tmp_path_factory, texts, order):
     assert (other / "ngram.npz").read_bytes() == (folder / "ngram.npz").read_bytes()
 
 
-@given(documents)
-def test_score_of_a_document_does_not_depend_on_the_others(texts):
-    model = fitted([[1, 2, 3, 1, 2], [2, 3]], 3)
-    arrays = [np.array(text, dtype=np.int64) for text in texts]
-    for alone, together in zip((model.score([a])[0] for a in arrays), model.score(arrays), strict=True):
-        assert np.array_equal(alone, together)
-
-
 @given(documents, st.lists(st.integers(0, 11), max_size=6))
 def test_repeated_documents_count_once(texts, copies):
     unique = list(dict.fromkeys(map(tuple, texts)))
@@ -168,8 +160,6 @@ def test_generates_only_what_it_saw_and_stops_at_the_end():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NGram(6, V, END), "order 6"),
-        (lambda: NGram(2, V, END, "twice"), "repeats 'twice'"),
         (lambda: fitted([[9]], 2), "0 to 9"),
         (lambda: NGram(2, V, END).fit(np.array([], dtype=np.int64)), "shards empty"),
         (lambda: NGram(2, V, END).score([np.array([1])]), "no counts"),

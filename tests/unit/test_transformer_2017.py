@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models
-from pileline.models.interface import ModelError
-from pileline.models.transformer_2017 import Transformer2017, sinusoids
+from pileline.models.transformer_2017 import sinusoids
 
-V, END = 53, 3
-SMALL = {"kind": "transformer-2017", "layers": 2, "heads": 2, "width": 16, "context": 24, "mlp": 2}
-
-
-def built(seed=1, **changes):
-    """A small model whose every parameter is random, so that no part is silent."""
-    model = models.build(SMALL | changes, V, END, seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    model.network.eval()
-    return model
-
-
-def tokens(n, seed=0):
-    return np.random.default_rng(seed).integers(0, V, n)
+from tests.unit.small_models import END, V, built, entry, tokens
 
 
 def torchs(shape):
@@ -72,7 +54,7 @@ def reference(model, ids):
 
 @pytest.mark.parametrize("changes", [{}, {"layers": 1, "heads": 4, "mlp": 3}, {"layers": 3, "heads": 1}])
 def test_logits_equal_those_of_torchs_layers(changes):
-    model, ids = built(**changes), torch.from_numpy(tokens(24))
+    model, ids = built("transformer-2017", **changes), torch.from_numpy(tokens(24))
     expected = reference(model, ids)
     with torch.no_grad():
         found = model.network(ids[None])[0]
@@ -88,19 +70,6 @@ def test_by_default_it_is_the_papers_base_model():
     assert model.parameters_count == V * 512 + sum(p.numel() for p in torchs(shape).parameters()) - biases
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 23), st.integers(0, 1000))
-def test_the_future_does_not_matter(place, seed):
-    model = built()
-    ids = torch.from_numpy(tokens(24, seed))[None]
-    other = ids.clone()
-    other[:, place:] = (other[:, place:] + 7) % V
-    with torch.no_grad():
-        a, b = model.network(ids), model.network(other)
-    torch.testing.assert_close(a[:, :place], b[:, :place], rtol=0, atol=1e-5)
-    assert not torch.allclose(a[:, place:], b[:, place:], atol=1e-3)
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 200), st.integers(0, 55))
 def test_positions_some_distance_apart_differ_by_a_rotation(place, distance):
@@ -114,38 +83,8 @@ def test_positions_some_distance_apart_differ_by_a_rotation(place, distance):
     torch.testing.assert_close(table[place + distance], turned, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 100))
-def test_a_text_read_in_parts_leaves_the_state_of_the_whole(lengths, seed):
-    network = built().network
-    ids = torch.from_numpy(tokens(2 * sum(lengths), seed).reshape(2, -1))
-    state, parts = {}, []
-    with torch.no_grad():
-        whole, last = network.extend(ids, {})
-        for part in torch.split(ids, lengths, dim=1):
-            hidden, state = network.extend(part, state)
-            parts.append(hidden)
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-5)
-
-
-def test_score_and_writing_agree_with_one_prediction_after_the_other():
-    model, document = built(), tokens(40)  # longer than the context
-    expected = [math.log(model.next_probabilities(document[:i])[token]) for i, token in enumerate(document)]
-    assert model.score([document])[0] == pytest.approx(expected, abs=1e-4)
-    text = tokens(15).tolist()
-    for token in model.generate(np.array(text), 20, temperature=0.0).tolist():
-        assert token == int(np.argmax(model.next_probabilities(np.array(text))))
-        text.append(token)
-    assert len(text) > 15
-
-
-def test_initial_weights_are_glorots_and_of_the_seed():
-    torch.manual_seed(1)
-    network = models.build(SMALL | {"width": 64}, 500, END, seed=5).network
-    torch.manual_seed(2)
-    again = models.build(SMALL | {"width": 64}, 500, END, seed=5).network.state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+def test_initial_weights_are_glorots():
+    network = models.build(entry("transformer-2017", width=64), 500, END, seed=5).network
     assert network.embedding.weight.std().item() == pytest.approx(64**-0.5, rel=0.05)
     for name, parameter in network.blocks.named_parameters():
         if parameter.ndim == 2:
@@ -155,38 +94,6 @@ def test_initial_weights_are_glorots_and_of_the_seed():
             assert parameter.unique().tolist() == [1.0 if name.endswith("norm.weight") else 0.0]
 
 
-def test_dropout_is_of_training_alone_and_drawn_from_the_global_seed():
-    network = built(dropout=0.5).network
-    ids = torch.from_numpy(tokens(48).reshape(2, 24))
-    still = [network(ids) for _ in range(2)]
-    assert torch.equal(*still)
-    drawn = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        drawn.append(network.train()(ids))
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert not torch.allclose(drawn[0], still[0])
-
-
-def test_it_is_saved_loaded_and_grouped(tmp_path):
-    model = built()
-    model.save(tmp_path)
-    again = models.load(tmp_path)
-    assert isinstance(again, Transformer2017)
-    assert np.array_equal(model.score([tokens(40)])[0], again.score([tokens(40)])[0])
-    groups = model.network.parameter_groups()
+def test_parameters_are_grouped():
+    groups = built("transformer-2017").network.parameter_groups()
     assert [len(groups[name]) for name in ("matrices", "embeddings", "vectors")] == [12, 1, 12]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"layers": 0}, "layers is 0"),
-        ({"width": 18, "heads": 4}, "multiple of heads"),
-        ({"dropout": -0.1}, "dropout is -0.1"),
-    ],
-)
-def test_shapes_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ModelError, match=message):
-        models.build(SMALL | changes, V, END)
