@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from pileline import fingerprint, manifest, parts
+from pileline import fingerprint, manifest, model_memory, parts
 from pileline import notebook as notebooks
 from pileline.checks import ConfigError
 from pileline.config import Config, check
@@ -40,6 +40,7 @@ NOTEBOOKS = {
     "export": "notebooks/10_export.ipynb",
     "report": "notebooks/11_report.ipynb",
 }
+BYTES = 259  # tokens of a tokenizer of bytes, which has no setting for it
 # The kinds of model that a notebook of their own trains.
 TRAIN_NOTEBOOKS = {"mlp": "notebooks/07_train_mlp.ipynb"}
 
@@ -243,13 +244,29 @@ class Workflow:
         processes: int = self.config.part("models", wildcards.model).get("processes", 1)
         return processes * self.model_gpus(wildcards)
 
+    def train_memory(self, wildcards: Any) -> int:
+        """MB that training a model needs; see `model_memory`.
+
+        Of one that counts it is known once the shards are written: until then `FileNotFoundError`, "not yet".
+        """
+        settings, tokens = self.config.part("models", wildcards.model), 0
+        if model_memory.counts(settings):
+            tokens = _metrics("results/shards", wildcards.corpus, wildcards.tokenizer)["tokens"]["train"]
+        vocabulary = self.config.part("tokenizers", wildcards.tokenizer).get("vocabulary", BYTES)
+        return model_memory.training_megabytes(settings, vocabulary, tokens)
+
+    def model_memory(self, wildcards: Any) -> int:
+        """MB that using a trained model needs; known once it is trained, as above."""
+        trained = _metrics("results/models", wildcards.corpus, wildcards.tokenizer, wildcards.model)
+        return model_memory.using_megabytes(trained["parameters"])
+
     def deduplication_memory(self, wildcards: Any) -> int:
         """MB that deduplicating a corpus needs: some 250 bytes a document, as measured, and room for long texts.
 
         Known once the corpus is cleaned: until then `FileNotFoundError`, which Snakemake takes for "not yet".
         """
-        paths = [Path(path) for path in self.compared(wildcards)]
-        kept: int = sum(json.loads(path.read_bytes())["metrics"]["ledger"]["kept"]["documents"] for path in paths)
+        stages = [_metrics(str(Path(path).parent)) for path in self.compared(wildcards)]
+        kept: int = sum(metrics["ledger"]["kept"]["documents"] for metrics in stages)
         return 3000 + 300 * kept // 10**6
 
     def tokenizer_memory(self, wildcards: Any) -> int:
@@ -323,6 +340,11 @@ def _hint(pattern: str) -> str:
     if Path(pattern).expanduser().is_dir():
         return f"; it is a folder, so write {pattern.rstrip('/')}/** for all the files below it"
     return f" below {Path.cwd()}; put files there or mend it (`**` stands for any depth of folders)"
+
+
+def _metrics(*folder: str) -> Any:
+    """What a finished stage wrote of itself; `FileNotFoundError` until it is finished."""
+    return json.loads(Path(*folder, manifest.NAME).read_bytes())["metrics"]
 
 
 def _settings(config: Config, stage: str, wildcards: Any) -> str:

@@ -20,7 +20,7 @@ rule train_model:
         "../../envs/pileline.yaml"
     threads: line.train_threads
     resources:
-        mem_mb=4000,
+        mem_mb=line.train_memory,
         runtime=1440,
         gpu=line.train_gpus,
     params:
@@ -52,7 +52,7 @@ rule evaluate_model:
         "../../envs/pileline.yaml"
     threads: line.model_threads
     resources:
-        mem_mb=4000,
+        mem_mb=line.model_memory,
         runtime=240,
         gpu=line.model_gpus,
     params:
@@ -83,7 +83,7 @@ rule solve_task:
         "../../envs/pileline.yaml"
     threads: line.model_threads
     resources:
-        mem_mb=4000,
+        mem_mb=line.model_memory,
         runtime=240,
         gpu=line.model_gpus,
     params:
@@ -113,7 +113,7 @@ rule export_model:
         "../../envs/pileline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=line.model_memory,
         runtime=60,
     params:
         *line.code("export"),
