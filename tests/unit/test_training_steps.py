@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models, training
-from pileline.training import derived, loop, spikes
+from pileline.training import advice, derived, loop, spikes
 from pileline.training.group import Group
 
-from tests.unit.test_training import END, SMALL, Memory, V, same, weights
+from tests.unit.test_training import END, SMALL, Memory, V, folders, same, trained, weights
 
 
 def started(tmp_path, **plan):
@@ -105,11 +105,11 @@ def test_a_new_level_is_soon_what_is_usual_but_what_grows_or_is_no_number_is_hop
 def test_a_loss_that_stays_above_where_it_began_is_hopeless():
     seen = spikes.Spikes()
     for loss in [2.0] * 64 + [1.0] * 128:
-        seen.skip(loss, 0.0, 1.0)
+        seen.skip(loss, 0.1, 1.0)
     steps = 0
     while not seen.hopeless:
         seen = spikes.Spikes(**seen.state())
-        seen.skip(2.6, 0.0, 1.0)
+        seen.skip(2.6, 0.1, 1.0)
         steps += 1
     assert 110 < steps <= 128
     assert "the last 128 losses have a mean of 2.5" in seen.hopeless
@@ -133,6 +133,58 @@ def test_a_spike_leaves_the_weights_and_the_optimizer_as_they_were(tmp_path):
     assert (run.step, run.spikes.skipped, len(run.recent)) == (81, 1, losses)
     take(run, usual)
     assert not same(before, weights(run.model))
+
+
+def test_no_gradient_where_there_is_a_loss_is_hopeless():
+    seen = spikes.Spikes()
+    for loss, norm in [(3.0, 0.0)] * 7 + [(3.0, 0.1)] + [(0.0, 0.0)] * 20:  # a text known by heart has none either
+        seen = spikes.Spikes(**seen.state())
+        seen.skip(loss, norm, 1.0)
+        assert not seen.hopeless
+    for _ in range(8):
+        assert not seen.hopeless
+        seen.skip(3.0, 0.0, 1.0)
+    assert "the gradient has been 0 for 8 steps" in seen.hopeless
+
+
+@pytest.mark.parametrize("rates", [{"matrix_rate": 1e9}, {"optimizer": "sgd", "rate": 1e9}, {"embedding_rate": 1e20}])
+def test_weights_that_overflow_stop_training_though_the_loss_is_a_number(tmp_path, rates):
+    with pytest.raises(
+        training.TrainingError, match=r"the loss is 3\.689, .*gradient has been 0 .*lower .*rate \(1e\+"
+    ):
+        trained(folders(tmp_path), derived.Settled(**{"steps": 100, "precision": "float32"} | rates))
+
+
+def test_a_loss_that_ends_far_above_ln_v_stops_and_says_what_to_change(tmp_path):
+    """Also when it is run again, whose last step has been taken."""
+    absurd = {"optimizer": "adamw", "rate": 3.0, "weight_decay": 0.01, "clip": 0.0, "schedule": "constant"}
+    plan = derived.Settled(steps=140, warmup=0, precision="float32", **absurd)
+    folder = folders(tmp_path)
+    says = r"step 140: .* far above ln V = 3\.689.*lower rate \(3\), weight_decay \(0\.01\) by half.*, set clip: 1\.0$"
+    for _ in range(2):
+        with pytest.raises(training.TrainingError, match=says):
+            trained(folder, plan)
+
+
+def test_an_end_is_judged_by_its_last_losses_and_not_after_a_few_steps():
+    assert spikes.Spikes([9.0] * 127).level is None
+    assert spikes.Spikes([9.0] * 64 + [2.0] * 64).level == 2.0
+    assert not advice.thrown_up(None, V)
+    assert not advice.thrown_up(1.2 * math.log(V), V)
+    assert advice.thrown_up(1.3 * math.log(V), V)
+
+
+def test_a_loss_no_better_than_ln_v_is_told():
+    assert advice.knows_nothing(math.log(V), V)
+    assert advice.knows_nothing(9.0, V)
+    assert not advice.knows_nothing(math.log(V) - 0.02, V)
+    assert not advice.knows_nothing(None, V)
+
+
+def test_a_decay_that_leaves_nothing_of_a_weight_is_refused():
+    with pytest.raises(training.TrainingError, match="weight_decay 60 times the rate takes 1.2 of a weight away"):
+        derived.settle(training.Plan(weight_decay=60), 64, 10)
+    assert derived.settle(training.Plan(weight_decay=40), 64, 10).weight_decay == 40
 
 
 # --------------------------------------------------------------------------------------------------- memory

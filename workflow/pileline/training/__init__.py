@@ -51,6 +51,8 @@ def train(
 
         refuse_unknown(settings, known)
         return counting.run(model, open_shards(shards, "train"), _sample(_validation(shards)), threads, Path(output))
+    from . import advice  # with torch, which takes seconds to import
+
     plan = Plan.of(model.training_defaults | settings, known)
     if plan.processes > 1:
         from .launch import launch
@@ -62,6 +64,14 @@ def train(
         outcome = by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
     model.complete(open_shards(shards, "train").tokens)
     outcome.validation_loss = loss_over(model, _sample(_validation(shards)))
+    judged = outcome.final_training_loss if outcome.validation_loss is None else outcome.validation_loss
+    outcome.knows_nothing = advice.knows_nothing(judged, model.vocabulary_size)
+    if outcome.knows_nothing:
+        print(
+            f"a loss of {judged:.4g} is no better than knowing nothing: more steps or text may help, other rates, or "
+            f"less of {', '.join(advice.SHRINKING)}",
+            flush=True,
+        )
     return outcome
 
 

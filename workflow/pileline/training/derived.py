@@ -100,4 +100,11 @@ def settle(plan: Plan, batch: int, epoch_steps: int, model: Any = None) -> Settl
     if model is not None:
         values["precision"] = choose_precision(plan.precision, model.device)
         values["compile"] = choose_compilation(plan.compile, model.device, 6.0 * multiplied * batch * values["steps"])
-    return Settled(**values)
+    settled = Settled(**values)
+    shrunk = settled.weight_decay * (settled.matrix_rate if settled.optimizer == "muon" else settled.rate)
+    if shrunk >= 1:
+        raise TrainingError(
+            f"training: weight_decay {settled.weight_decay:g} times the rate takes {shrunk:.4g} of a weight away in a "
+            "step, so that nothing is left; lower it"
+        )
+    return settled

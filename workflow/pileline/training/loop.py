@@ -9,6 +9,7 @@ a run that is killed and started again ends with the same bits as one that was n
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from torch import Tensor
 from pileline.models.device import autocast, choose_precision
 from pileline.shards import PADDING, Batches, prefetch
 
-from . import checkpoint, live, memory, optimizers, schedules
+from . import advice, checkpoint, live, memory, optimizers, schedules
 from .derived import Settled
 from .events import Events
 from .group import Group
@@ -172,7 +173,7 @@ class Run:
         skipped = self.spikes.skip(loss, norm, self.plan.clip)
         if why := self.spikes.hopeless:
             seen = f"step {self.step}: the loss is {loss:.4g}, the gradient's norm {norm:.4g}"
-            raise TrainingError(f"{seen}; {why}. {self.advice()}")
+            raise TrainingError(f"{seen}; {why}. {advice.what_to_change(self.plan)}")
         if not skipped:
             if 0 < self.plan.clip < norm:
                 torch._foreach_mul_(
@@ -187,14 +188,14 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         return factor
 
-    def advice(self) -> str:
-        """What to change where the weights are spoilt."""
-        names = optimizers.MUON_RATES if self.plan.optimizer == "muon" else ("rate",)
-        rates = ", ".join(f"{name} ({getattr(self.plan, name)})" for name in names)
-        return (
-            f"The weights are spoilt: lower {rates} by half, lengthen warmup ({self.plan.warmup}), lower clip "
-            f"({self.plan.clip}), or set precision: float32"
-        )
+    def accept(self) -> None:
+        """Raise `TrainingError` where training has ended with weights that no one can want.
+
+        The best weights are kept where there is `patience`, so it is their loss that counts then.
+        """
+        why = advice.thrown_up(self.spikes.level, self.model.vocabulary_size)
+        if why and not (self.plan.patience is not None and math.isfinite(self.best_loss)):
+            raise TrainingError(f"step {self.step}: {why}. {advice.what_to_change(self.plan)}")
 
     @torch.no_grad()
     def validate(self, validation: Batches | None) -> float | None:
@@ -246,9 +247,10 @@ def run(
 ) -> Outcome:
     """Train `model` in place by `plan`; `data` names the shards by content, so that others are not mixed in.
 
-    Writes `training.jsonl` and `events/` below `output`. Raises `TrainingError` when spikes of the loss do not end,
-    or memory does not suffice. A checkpoint is written every `checkpoint_seconds`, and after the last step. `batches`
-    and `validation` are this process's parts, where `group` has several. `decode` turns tokens into text, for samples.
+    Writes `training.jsonl` and `events/` below `output`. Raises `TrainingError` when spikes of the loss do not end, the
+    loss ends far above ln V, or memory does not suffice. A checkpoint is written every `checkpoint_seconds`, and after
+    the last step. `batches` and `validation` are this process's parts, where `group` has several. `decode` turns tokens
+    into text, for samples.
     """
     group = group or Group()
     prepare(threads)
@@ -260,6 +262,7 @@ def run(
             events = stack.enter_context(closing(Events(output / "events")))
             log = stack.enter_context(closing(Log(scratch, events, keep)))
         _steps(run, batches, validation, log, events, checkpoint_seconds, products, decode)
+    run.accept()
     if plan.patience is not None:
         run.restore_best()
     curve = []

@@ -1,0 +1,40 @@
+"""When a training was for nothing, and what to change then: what its errors and its account say.
+
+A network can be spoilt without a loss that is no number. Weights of absurd size overflow inside its norms, which then
+give zeros: the loss stays at ln V, that of a model that knows nothing, and the gradient at 0. Or the loss was thrown up
+by the first steps and never came back.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .derived import Settled
+from .optimizers import MUON_RATES
+
+FAR = 1.25  # times ln V: a loss that ends above it was driven there
+NEAR = 0.01  # nats below ln V: as good as nothing
+SHRINKING = ("weight_decay", "l1", "l2")
+
+
+def what_to_change(plan: Settled) -> str:
+    """The settings that can have spoilt the weights, with their values."""
+    names = [*(MUON_RATES if plan.optimizer == "muon" else ("rate",))]
+    names += [name for name in SHRINKING if getattr(plan, name)]
+    lower = ", ".join(f"{name} ({getattr(plan, name):g})" for name in names)
+    clip = f"lower clip ({plan.clip:g})" if plan.clip else "set clip: 1.0"
+    precision = "" if plan.precision == "float32" else ", or set precision: float32"
+    return f"The weights are spoilt: lower {lower} by half or more, lengthen warmup ({plan.warmup}), {clip}{precision}"
+
+
+def thrown_up(loss: float | None, vocabulary: int) -> str:
+    """Why a training whose last losses have this mean, nats a token, has failed; empty where it has not."""
+    nothing = math.log(vocabulary)
+    if loss is None or loss <= FAR * nothing:
+        return ""
+    return f"training ended at a loss of {loss:.4g}, far above ln V = {nothing:.4g}, which knowing nothing costs"
+
+
+def knows_nothing(loss: float | None, vocabulary: int) -> bool:
+    """Whether a model of this loss, nats a token, is no better than one that gives every token the same probability."""
+    return loss is not None and loss > math.log(vocabulary) - NEAR
