@@ -690,6 +690,44 @@ def test_the_names_that_lists_give_are_known_again(tmp_path: Path, lists: dict[s
     assert "validation loss" in chart
 
 
+SEEDED = {"a-rate-0.1-seed-1": 2.0, "a-rate-0.1-seed-2": 2.1, "a-rate-0.1-seed-3": 2.3, "a-rate-0.2-seed-1": 1.9}
+SEEDED |= {"a-rate-0.2-seed-2": 2.8, "a-rate-0.2-seed-3": 2.7, "b": 2.2}
+
+
+def test_seeds_are_told_by_their_mean_and_spread_and_beside_other_models(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {
+        "a": {"kind": "lstm", "rate": [0.1, 0.2], "seed": [1, 2, 3]},
+        "b": {"kind": "ngram"},
+    }
+    assert not sweeps.expand("models", parts, {})
+    assert set(parts) == set(SEEDED)
+    experiments = [{"corpus": "c", "tokenizer": "t", "model": name, "task": None} for name in parts]
+    for name, bits in SEEDED.items():
+        for room, stage, metrics in (
+            ("models", "train", {"kind": parts[name]["kind"], "validation_loss": 2 * bits}),
+            ("evaluations", "evaluate", {"overall": {"bits_per_byte": bits, "interval": [bits - 0.1, bits + 0.1]}}),
+        ):
+            folder = tmp_path / room / "c/t" / name
+            folder.mkdir(parents=True)
+            manifest.write(folder, stage, metrics)
+    found = collect(tmp_path, experiments, {"models": parts})
+    # The best of all, seed 1 at rate 0.2, is one of luck: its recipe is the worse one.
+    assert {each.model for each in representatives(found)} == {"a-rate-0.1-seed-2", "b"}
+    section = sweeps_section(found)
+    assert section is not None
+    (block,) = section.values["blocks"]
+    rows = [[cell.text for cell in row] for row in block["table"].rows]
+    assert rows[-2][:5] == ["a, rate 0.1", "0.1", "3 of them", "2.133", "4.267"]
+    notes = [[cell.note for cell in row[3:5]] for row in block["table"].rows[-2:]]
+    assert notes == [["± 0.1528", "± 0.3055"], ["± 0.4933", "± 0.9866"]]  # sqrt(0.07 / 3), twice that, ... by hand
+    assert not any(cell.best for row in block["table"].rows for cell in row)
+    assert [[cell.text for cell in row] for row in block["leads"].rows] == [
+        ["a, rate 0.1", "b", "+0.067", "0.1528", "+0.4", "2 of 3"],
+        ["a, rate 0.2", "b", "−0.267", "0.4933", "−0.5", "1 of 3"],
+    ]
+    assert ">seed 2<" in block["charts"][0].svg  # a line each, by rate
+
+
 # ------------------------------------------------------------------------------------------- small parts
 def test_busy_time_is_the_union_of_the_runs(results: Results) -> None:
     spans = [(stage.run.started.timestamp(), stage.run.ended.timestamp()) for stage in results.ran if stage.run]

@@ -10,7 +10,7 @@ from pileline import checks, models
 from pileline.deduplication import Method
 from pileline.training import Plan
 
-FRAME = {"kind", "threads", "device"}  # settings that the frame takes out before the library sees them
+FRAME = {"kind", "threads", "device", "seed"}  # settings that the frame takes out before the library sees them
 
 
 def defaults(section: str, kind: str) -> dict[str, Any]:

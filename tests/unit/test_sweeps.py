@@ -124,6 +124,37 @@ def test_a_sweep_over_what_decides_may_give_each_its_own() -> None:
     assert parts({"a": {"kind": "lstm", "optimizer": "muon"}})["a"]["rate"] == 0.001  # its default, which is no one's
 
 
+def test_a_model_may_have_a_seed_of_its_own_which_nothing_else_depends_on() -> None:
+    raw = configuration({"s": SMALL, "t": SMALL | {"seed": [1, 2]}, "n": {"kind": "ngram"}, "m": {"kind": "m:M"}})
+    made = config.check(raw)
+    slices = {
+        name: made.slice("train", corpus="demo", tokenizer="bpe2k", model=name) for name in made.settings["models"]
+    }
+    assert {name: found["seed"] for name, found in slices.items()} == {
+        "s": 1,
+        "t-seed-1": 1,
+        "t-seed-2": 2,
+        "n": 1,
+        "m": 1,
+    }
+    assert all("seed" not in found["settings"] for found in slices.values())
+    assert slices["t-seed-1"]["settings"] == slices["t-seed-2"]["settings"] == slices["s"]["settings"]
+    assert made.slice("evaluate", corpus="demo", tokenizer="bpe2k", model="t-seed-2")["seed"] == 1
+    raw["models"]["m"]["seed"], raw["seed"] = 7, 5
+    other = config.check(raw)
+    found = {name: other.slice("train", corpus="demo", tokenizer="bpe2k", model=name)["seed"] for name in slices}
+    assert found == {"s": 5, "t-seed-1": 1, "t-seed-2": 2, "n": 5, "m": 7}
+
+
+def test_a_seed_is_refused_where_there_is_no_luck() -> None:
+    with pytest.raises(checks.ConfigError, match=r"models\.n: kind 'ngram' has no setting 'seed'; these"):
+        parts({"n": {"kind": "ngram", "seed": 3}})
+    with pytest.raises(checks.ConfigError, match=r"models\.s\.seed: -1 is less than the minimum of 0"):
+        parts({"s": SMALL | {"seed": -1}})
+    found = parts({"a": SMALL | {"kind": ["ngram", "transformer"], "seed": [1, 2]}})
+    assert list(found) == ["a-kind-ngram", "a-kind-transformer-seed-1", "a-kind-transformer-seed-2"]
+
+
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
 
 

@@ -182,7 +182,7 @@ def test_a_loss_no_better_than_ln_v_is_told():
 
 
 def test_a_decay_that_leaves_nothing_of_a_weight_is_refused():
-    with pytest.raises(training.TrainingError, match="weight_decay 60 times the rate takes 1.2 of a weight away"):
+    with pytest.raises(training.TrainingError, match=r"weight_decay 60 times the rate takes 1\.2 of a weight"):
         derived.settle(training.Plan(weight_decay=60), 64, 10)
     assert derived.settle(training.Plan(weight_decay=40), 64, 10).weight_decay == 40
 

@@ -148,6 +148,7 @@ class Config:
 
     def _train(self, corpus: str, tokenizer: str, model: str) -> Settings:
         settings = dict(self.part("models", model))
+        seed = settings.pop("seed", None)
         return {
             "shards": f"results/shards/{corpus}/{tokenizer}",
             "tokenizer": f"results/tokenizers/{corpus}/{tokenizer}",
@@ -155,7 +156,7 @@ class Config:
             "threads": settings.pop("threads"),
             "device": settings.pop("device"),
             "settings": settings,
-            "seed": self._seed,
+            "seed": self._seed if seed is None else seed,  # the model's own, where it has one
             "scratch": f"results/scratch/models/{corpus}/{tokenizer}/{model}",
             "output": f"results/models/{corpus}/{tokenizer}/{model}",
         }

@@ -8,7 +8,7 @@ from typing import Any
 from pileline.progress import readable
 from pileline.report import charts
 from pileline.report.read import Experiment, Results, kind_rank
-from pileline.report.sweeps import find_sweeps, representatives
+from pileline.report.sweeps import SHOWN, find_sweeps, representatives
 from pileline.report.tables import Chart, percent
 
 
@@ -52,7 +52,7 @@ def main_charts(results: Results) -> list[Chart]:
     said = "; ".join(f"{name} {', '.join(f'{v[0]:.3f}' for v in values.values())}" for name, values in rows.items())
     drawn = charts.intervals(rows, "bits per byte", f"Bits per byte by model: {said}", lambda value: f"{value:.3f}")
     caption = "Bits per byte with 95 % intervals, from theory to practice; further left is better."
-    return [Chart(drawn, caption + (" Of a sweep its best model." if find_sweeps(results) else ""), wide=True)]
+    return [Chart(drawn, caption + (SHOWN if find_sweeps(results) else ""), wide=True)]
 
 
 def story(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""What the value of a setting does: the models of each sweep, by the values swept."""
+"""What the value of a setting does: the models of each sweep, by the values swept, and the luck of the seed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from pileline.report import charts
 from pileline.report.read import Experiment, Results, Stage
 from pileline.report.sections.story import overall
 from pileline.report.sections.training import loss_chart
-from pileline.report.sweeps import Sweep, find_sweeps, score, written
-from pileline.report.tables import Cell, Chart, Section, Table, best_of, cells, count, decimal, interval
+from pileline.report.seeds import Alike, Spread, alike
+from pileline.report.sweeps import SEED, Sweep, find_sweeps, representatives, score, written
+from pileline.report.tables import (
+    MISSING,
+    Cell,
+    Chart,
+    Section,
+    Table,
+    best_of,
+    cells,
+    count,
+    decimal,
+    interval,
+    signed,
+)
 
 Bounded = tuple[float, float, float]  # a value, and the bounds of its interval
 MOST_CURVES = 12  # more lines than this are no longer told apart
@@ -48,22 +61,28 @@ def _is_number(value: Any) -> bool:
 
 
 def _axis(sweep: Sweep) -> int | None:
-    """The setting that the chart goes along: of those with numbers only, the one with most values; None without one."""
+    """The setting that the chart goes along: of those with numbers only, the one with most values; None without one.
+
+    Numbers of seeds are names.
+    """
     values = list(zip(*sweep.members.values(), strict=True))
-    numbers = [place for place, found in enumerate(values) if all(map(_is_number, found))]
+    numbers = [
+        place for place, found in enumerate(values) if sweep.settings[place] != SEED and all(map(_is_number, found))
+    ]
     return max(numbers, key=lambda place: len(set(values[place]))) if numbers else None
 
 
 def _table(results: Results, sweep: Sweep) -> Table:
-    """A row a model: the values, its score, and what it is."""
+    """A row a model: the values, its score, and what it is; then a row for the seeds of each recipe."""
     several = len({_pair(member) for member in sweep.members}) > 1
     bits = {member: overall(results, member) for member in sweep.members}
+    scores = {member: found.get("bits_per_byte") for member, found in bits.items()}
     losses = {member: _trained(results, member).get("validation_loss") for member in sweep.members}
-    rows = []
+    rows, groups = [], alike(sweep)
     for member, values in sweep.members.items():
-        peers = [each for each in sweep.members if _pair(each) == _pair(member)]
-        value, loss = bits[member].get("bits_per_byte"), losses[member]
-        best = best_of([bits[each].get("bits_per_byte") for each in peers])
+        peers = [] if groups else [each for each in sweep.members if _pair(each) == _pair(member)]
+        value, loss = scores[member], losses[member]
+        best = best_of([scores[each] for each in peers])
         model, trained = results.get(f"models/{member.name}"), _trained(results, member)
         rows.append(
             cells(
@@ -80,11 +99,63 @@ def _table(results: Results, sweep: Sweep) -> Table:
                 count(trained.get("tokens_seen")),
             )
         )
+    for group in groups:
+        rows.append(
+            cells(
+                group.name,
+                *([_pair(group.members[0])] if several else []),
+                *group.values,
+                *(_spread_cell([found.get(each) for each in group.members]) for found in (scores, losses)),
+                *cells("", ""),
+            )
+        )
     columns = ["Model", *(["Corpus, tokenizer"] if several else []), *sweep.settings]
     where = "" if several else f" on {next(iter(sweep.members)).corpus} with {next(iter(sweep.members)).tokenizer}"
     caption = f"{sweep.name}: {len(sweep.members)} models{where}, alike but for {' and '.join(sweep.settings)}."
+    if groups:
+        caption += " Below, means over the seeds, ± the standard deviation among them: the luck of a draw."
     numbers = ["Bits per byte", "Validation loss", "Parameters", "Tokens seen"]
     return Table(caption, [*columns, *numbers], rows, labels=2 if several else 1)
+
+
+def _spread_cell(numbers: list[float | None]) -> Cell:
+    """Their mean, and below it their spread."""
+    spread = Spread.of(numbers)
+    if spread is None:
+        return Cell(MISSING)
+    return Cell(decimal(spread.mean), note="" if spread.deviation is None else f"± {decimal(spread.deviation, 4)}")
+
+
+def _leads(results: Results, sweep: Sweep) -> Table | None:
+    """How far the seeds of each recipe lead the other models of their corpus and tokenizer, beside their spread."""
+    others = [each for each in representatives(results) if each not in sweep.members]
+    rows = [
+        row
+        for group in alike(sweep)
+        for other in others
+        if _pair(other) == _pair(group.members[0]) and (row := _lead(results, group, other))
+    ]
+    if not rows:
+        return None
+    columns = ["Seeds of", "Beside", "Lead, bits per byte", "Spread among seeds", "Lead in spreads", "Seeds that lead"]
+    caption = (
+        "Is it luck? The lead of the mean over seeds, against another model. One of several spreads, and with every "
+        "seed, is more than the seed's luck; how far the choice of documents matters, the intervals say."
+    )
+    return Table(caption, columns, rows, labels=2)
+
+
+def _lead(results: Results, group: Alike, other: Experiment) -> list[Cell] | None:
+    """A row of `_leads`; None where a score is missing."""
+    found = [overall(results, each).get("bits_per_byte") for each in group.members]
+    beside, spread = overall(results, other).get("bits_per_byte"), Spread.of(found)
+    if beside is None or spread is None or spread.deviation is None:
+        return None
+    lead, ahead = beside - spread.mean, [value for value in found if value is not None and value < beside]
+    spreads = MISSING if spread.deviation == 0 else signed(lead / spread.deviation, 1)
+    there = sum(value is not None for value in found)
+    said = signed(lead, 3), decimal(spread.deviation, 4), spreads, f"{len(ahead)} of {there}"
+    return cells(group.name, other.model or "", *said)
 
 
 def _others(sweep: Sweep, member: Experiment, axis: int, several: bool) -> str:
@@ -137,5 +208,6 @@ def sweeps(results: Results) -> Section | None:
     for sweep in find_sweeps(results):
         if any(score(results, member) is not None for member in sweep.members):
             drawn = [chart for chart in (_chart(results, sweep), _curves(results, sweep)) if chart]
-            blocks.append({"name": sweep.name, "table": _table(results, sweep), "charts": drawn})
+            tables = {"table": _table(results, sweep), "leads": _leads(results, sweep)}
+            blocks.append({"name": sweep.name, "charts": drawn} | tables)
     return Section("sweeps", "Sweeps", {"blocks": blocks}) if blocks else None

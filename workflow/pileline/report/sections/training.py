@@ -8,7 +8,7 @@ from typing import Any
 
 from pileline.report import charts
 from pileline.report.read import Experiment, Results, Stage
-from pileline.report.sweeps import representatives
+from pileline.report.sweeps import SHOWN, representatives
 from pileline.report.tables import MISSING, Cell, Chart, Section, Table, cells, count, decimal, percent
 
 Metrics = dict[str, Any]
@@ -243,7 +243,7 @@ def training(results: Results) -> Section | None:
     if not stages:
         return None
     shown = _stages(results, representatives(results), "models")
-    more = " Of a sweep its best model." if len(shown) < len(stages) else ""
+    more = SHOWN if len(shown) < len(stages) else ""
     drawn = loss_chart({_below(stage.name): stage for stage in shown}, more)
     values = {
         "table": _models_table(stages),
