@@ -61,8 +61,9 @@ def flops(network: Any, tokens: int, device: str) -> float:
     mkldnn = torch.backends.mkldnn
     before = mkldnn.enabled
     mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]  # its LSTM is not counted, torch's own is
-    try:  # attention as plain products, which are counted; the CPU's fused kernel is not
-        with _Products() as counter, sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
+    plain = torch.backends.cudnn.flags(enabled=False)  # type: ignore[no-untyped-call]  # and so is cuDNN's not
+    try:  # attention as plain products, which are counted; fused kernels are not
+        with plain, _Products() as counter, sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
             network.loss(row, row).backward()
     finally:
         mkldnn.set_flags(_enabled=before)  # type: ignore[no-untyped-call]
