@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pileline import export, models, tokenizer
+from pileline.tokenizer import escaped
 
 from tests.unit.test_tokenizer import make_texts
 
@@ -157,6 +158,7 @@ def test_the_tokenizer_travels_with_it(exported, made):
         found = other(text)["input_ids"]
         assert found == [made.end, *made.encode(text).tolist()]
         assert other.decode(found, skip_special_tokens=True) == text
+        assert other.decode(found) == tokenizer.END + text  # else lm-evaluation-harness takes it to be there already
     assert (other.bos_token_id, other.eos_token_id) == (model.end, model.end)
 
 
@@ -171,6 +173,16 @@ def test_only_what_no_architecture_has_needs_code(exported):
     _, folder = exported
     config = json.loads((folder / "config.json").read_text())
     assert (folder / "modeling_pileline.py").exists() == ("auto_map" in config)
+
+
+def test_what_llama_cpp_converts_has_its_tokenizer_and_nothing_else_has(exported, made, tmp_path):
+    model, folder = exported
+    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
+    export.write(built(made, SHAPES["qwen3"][0]), made, tmp_path)
+    assert (tmp_path / "tokenizer.model").read_bytes() == escaped.to_bytes(made)
+    export.write(model, made, tmp_path)  # over the other: no file of it may stay
+    assert (tmp_path / "tokenizer.model").exists() == (architecture == "Qwen3ForCausalLM")
+    assert ("--override-kv" in (tmp_path / "README.md").read_text()) == (architecture == "Qwen3ForCausalLM")
 
 
 def test_models_that_no_architecture_computes_are_refused(made, tmp_path):

@@ -2,7 +2,7 @@
 
 `train` learns one from text and `Tokenizer` applies it. What only the tokenizer's own stage needs is imported by its
 name, so that a change there does not make the shards again: `card` measures a tokenizer on held-out text, `sources`
-tells what a source's text is worth to it, `huggingface` exports it.
+tells what a source's text is worth to it, `huggingface` and `escaped` export it.
 """
 
 from pileline.tokenizer.encode import NAME, Tokenizer, Tokens
