@@ -19,6 +19,7 @@ from pileline import manifest
 from pileline.models import LanguageModel
 from pileline.shards import Loader, ShardSet, TokenStream, open_shards
 
+from .account import facts, files
 from .outcome import Outcome, loss_over
 from .settings import BUDGETS, Plan, TrainingError, refuse_unknown
 
@@ -154,4 +155,4 @@ def clear(scratch: str | Path) -> None:
             path.unlink()
 
 
-__all__ = ["Outcome", "Plan", "TrainingError", "by_gradient", "clear", "loss_over", "train"]
+__all__ = ["Outcome", "Plan", "TrainingError", "by_gradient", "clear", "facts", "files", "loss_over", "train"]
