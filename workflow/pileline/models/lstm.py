@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .interface import ModelError, Tokens
-from .neural import SCORED_AT_ONCE, Network, Neural, State, Window
+from .interface import Tokens
+from .neural import SCORED_AT_ONCE, Network, Neural, State, Window, check_shape
 
 EMBEDDING_RANGE = 0.05  # Keras' initial embeddings are uniform in it
 
@@ -43,11 +43,7 @@ class Shape:
     dropout: float = 0.0  # between layers, not from one token to the next (Zaremba et al. 2014)
 
     def __post_init__(self) -> None:
-        for name in ("embedding", "width", "layers", "context"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"lstm: {name} is {getattr(self, name)}, must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"lstm: dropout is {self.dropout}, must be at least 0 and below 1")
+        check_shape("lstm", self, ("embedding", "width", "layers", "context"))
 
 
 def orthogonal(parameter: Tensor, generator: torch.Generator) -> None:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import ModelError
-from .neural import LOGITS_AT_ONCE, LOGITS_AT_ONCE_CUDA, Network, Neural, State, predicted
+from .neural import LOGITS_AT_ONCE, LOGITS_AT_ONCE_CUDA, Network, Neural, State, check_shape, predicted
 
 EMBEDDING_SPREAD = 0.3  # standard deviation of the initial embeddings
 LOSSES = ("cross-entropy", "mse")
@@ -42,16 +42,12 @@ class Shape:
     context: int = 256  # tokens of a training block; its first places see less than the window
 
     def __post_init__(self) -> None:
-        for name in ("window", "embedding", "hidden", "context"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"mlp: {name} is {getattr(self, name)}, must be at least 1")
+        check_shape("mlp", self, ("window", "embedding", "hidden", "context"), loss=LOSSES)
         if self.window > max(self.context // 2, 1):
             raise ModelError(
                 f"mlp: window {self.window} is more than half of context {self.context}; raise context, "
                 "or most places of a block would not see a whole window"
             )
-        if self.loss not in LOSSES:
-            raise ModelError(f"mlp: loss is '{self.loss}', must be one of {', '.join(LOSSES)}")
 
 
 class Weights(NamedTuple):

@@ -10,7 +10,7 @@ overlap by half. One that carries a state from block to block overrides `score`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -21,13 +21,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .device import choose_device
-from .interface import Floats, LanguageModel, Tokens, read_configuration, write_configuration
+from .interface import Floats, LanguageModel, ModelError, Tokens, read_configuration, write_configuration
 
 LOGITS_AT_ONCE = 1 << 21  # numbers; a larger block of logits would leave the CPU's cache and malloc's heap
 LOGITS_AT_ONCE_CUDA = 1 << 30  # a GPU has memory for more, and takes few large products faster than many small ones
 SCORED_AT_ONCE = 1 << 13  # tokens a forward pass when scoring
 
 State = dict[str, Tensor]  # what a network keeps of the tokens before, by name
+
+
+def check_shape(kind: str, shape: Any, sizes: Iterable[str], **choices: Iterable[str]) -> None:
+    """Raise `ModelError` for what no shape may have: a size below 1, a dropout that leaves nothing, an unknown choice.
+
+    `sizes` are names of fields; `choices` are too, each with what is known.
+    """
+    for name in sizes:
+        if getattr(shape, name) < 1:
+            raise ModelError(f"{kind}: {name} is {getattr(shape, name)}, must be at least 1")
+    for name, known in choices.items():
+        if getattr(shape, name) not in known:
+            raise ModelError(f"{kind}: {name} is '{getattr(shape, name)}', must be one of {', '.join(known)}")
+    dropout = getattr(shape, "dropout", 0.0)
+    if not 0 <= dropout < 1:
+        raise ModelError(f"{kind}: dropout is {dropout}, must be at least 0 and below 1")
 
 
 def predicted(targets: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import ModelError
-from .neural import Network, Neural, State, Table
+from .neural import Network, Neural, State, Table, check_shape
 from .operations import causal_attention, relu_squared, rms_norm
 
 ROPE_BASE = 10_000.0
@@ -70,9 +70,8 @@ class Shape:
     dropout: float = 0.0  # share of the embeddings' and the sublayers' outputs that training sets to 0
 
     def __post_init__(self) -> None:
-        for name in ("layers", "heads", "width", "context", "mlp"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"transformer: {name} is {getattr(self, name)}, must be at least 1")
+        sizes = ("layers", "heads", "width", "context", "mlp")
+        check_shape("transformer", self, sizes, documents=DOCUMENTS, mlp_kind=MLP_KINDS)
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ModelError(f"transformer: width {self.width} must be an even multiple of heads {self.heads}")
         if self.bigrams < 0:
@@ -81,13 +80,8 @@ class Shape:
             raise ModelError(f"transformer: key_shift is {self.key_shift}, must be 0 (none) or a number of tokens")
         if self.ngrams < 2:
             raise ModelError(f"transformer: ngrams is {self.ngrams}, must be 2 (only bigrams) or more")
-        for name, known in (("documents", DOCUMENTS), ("mlp_kind", MLP_KINDS)):
-            if getattr(self, name) not in known:
-                raise ModelError(f"transformer: {name} is '{getattr(self, name)}', must be one of {', '.join(known)}")
         if self.groups < 1 or self.heads % self.groups:
             raise ModelError(f"transformer: key_value_heads is {self.groups}, must divide heads ({self.heads})")
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"transformer: dropout is {self.dropout}, must be at least 0 and below 1")
 
     @property
     def groups(self) -> int:

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import ModelError
-from .neural import Network, Neural, State
+from .neural import Network, Neural, State, check_shape
 from .operations import relu
 
 BASE = 10_000.0  # of the wave lengths: from 2 pi to 10000 * 2 pi places
@@ -46,15 +46,11 @@ class Shape:
     dropout: float = 0.1  # of embeddings, and of each sublayer's output
 
     def __post_init__(self) -> None:
-        for name in ("layers", "heads", "width", "context", "mlp"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"transformer-2017: {name} is {getattr(self, name)}, must be at least 1")
+        check_shape("transformer-2017", self, ("layers", "heads", "width", "context", "mlp"))
         if self.width % self.heads or self.width % 2:
             raise ModelError(
                 f"transformer-2017: width is {self.width}, must be even and a multiple of heads {self.heads}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"transformer-2017: dropout is {self.dropout}, must be at least 0 and below 1")
 
 
 def sinusoids(places: int, width: int) -> Tensor:
