@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+DEFAULT = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    """The default configuration as it is read, to change."""
+    found: dict[str, Any] = copy.deepcopy(DEFAULT)
+    return found
 
 
 @pytest.fixture

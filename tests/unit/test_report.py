@@ -4,72 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html.parser
 import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pileline import manifest, report, sweeps
-from pileline.cleaning import recipe as cleaning
-from pileline.report import compare, lineage, mathematics, merge, pages, removed, runs, sanitize
-from pileline.report.read import Node, Results, collect, merge_experiments, plan
+from pileline.report import compare, lineage, removed, runs
+from pileline.report.read import Results, collect, merge_experiments, plan
 from pileline.report.sections import SECTIONS
 from pileline.report.sections.headline import headline
-from pileline.report.sections.models import roc_points
 from pileline.report.sections.story import main_charts, story
 from pileline.report.sections.sweeps import sweeps as sweeps_section
-from pileline.report.sections.tokenizers import shown_piece
 from pileline.report.sections.training import exports, happened, training
 from pileline.report.sweeps import find_sweeps, representatives
-from pileline.report.tables import Table, signed
-from pileline.sources import Extracted
+from pileline.report.tables import Table
 
 from tests.unit.report_results import CONFIGURATION, EXPERIMENTS, HOSTILE, SOURCES, make, notebook
-
-
-class Seen(html.parser.HTMLParser):
-    """What a browser would find in a page: elements, attributes, ids, text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def values(self, name: str) -> list[str]:
-        return [value for _, attribute, value in self.attributes if attribute == name]
-
-
-def assert_harmless(text: str, scripts: int = 0) -> None:
-    """No script but as many of our own, no handler, nothing that a browser would fetch."""
-    seen = Seen(text)
-    assert seen.elements.count("script") == scripts
-    assert not {"iframe", "object", "embed", "link", "base", "form"} & set(seen.elements)
-    assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
-    assert not [value for value in seen.values("src") + seen.values("srcset") if not value.startswith("data:image/")]
-    references = [value for tag, name, value in seen.attributes if name in ("href", "xlink:href") and tag != "a"]
-    assert not [value for value in references if not value.startswith("#")]
-    links = [value for tag, name, value in seen.attributes if name == "href" and tag == "a"]
-    assert not [value for value in links if re.match(r"\s*(javascript|data|vbscript|file):", value, re.IGNORECASE)]
-    assert not [value for value in seen.values("style") if "url(" in value.replace("url(#", "")]
+from tests.unit.seen_pages import Seen, assert_harmless
 
 
 @pytest.fixture(scope="module")
@@ -285,147 +242,7 @@ def test_a_part_that_is_missing_is_told(root: Path, tmp_path: Path) -> None:
     assert "2 of 3 parts" in text
 
 
-_STEPS = st.sampled_from([True, "short", "gopher_quality: too few words", "empty"])
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(_STEPS, st.integers(0, 5000)), max_size=60), st.integers(2, 5))
-def test_merged_parts_are_what_one_part_would_be(outcomes: list[tuple[Any, int]], of: int) -> None:
-    def metrics(numbers: Iterable[int]) -> dict[str, Any]:
-        made = cleaning.Cleaned("s", [], passages=[cleaning.Passage("short"), cleaning.Passage("gopher_quality")])
-        for number in numbers:
-            outcome, length = outcomes[number]
-            item = Extracted(f"s/x#{number}", "x", "y" * length, length, "{}")
-            if outcome is True:
-                made.keep(item, item.text)
-            else:
-                made.remove(item, outcome)
-                made.unreadable.add(item.id, member="x", reason=outcome)
-            made.passages[number % 2].documents_in += 1
-            made.passages[number % 2].bytes_removed += length
-        made.read = {"members": len(made.kept.shown()), "passed_over": {"documents": 1, "bytes": length_of(numbers)}}
-        return made.metrics("r")
-
-    def length_of(numbers: Iterable[int]) -> int:
-        return sum(outcomes[number][1] for number in numbers)
-
-    whole = metrics(range(len(outcomes)))
-    parts = [metrics(range(number, len(outcomes), of)) for number in range(of)]
-    found = merge.merged("clean", parts)
-    counted = {"members", "passed_over"}  # an extraction's counts, made up here
-    assert {name: value for name, value in found.items() if name not in counted} == {
-        name: value for name, value in whole.items() if name not in counted
-    }
-    assert found["passed_over"] == {"documents": of, "bytes": length_of(range(len(outcomes)))}
-    assert merge.merged("clean", [whole]) == whole
-
-
-# ---------------------------------------------------------------------------------------------- pages
-@pytest.fixture(scope="module")
-def body(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("notebook") / "a.ipynb"
-    nbformat.write(notebook("Title", "<script>x</script>"), path)
-    return pages.render(path)
-
-
-def test_mathematics_is_mathml(body: str) -> None:
-    assert body.count("<math") == 2
-    assert "<mfrac>" in body
-    assert "\\frac" not in body
-
-
-def test_outputs_are_kept_and_made_harmless(body: str) -> None:
-    assert_harmless(body)
-    seen = Seen(body)
-    assert "svg" in seen.elements
-    assert "table" in seen.elements
-    assert "1,234" in "".join(seen.text)
-    assert HOSTILE in "".join(seen.text)  # printed text is shown as it was printed
-    assert "alert(2)" not in body  # and an output that is a script is not shown at all
-
-
-def test_an_output_that_breaks_off_swallows_nothing_behind_it(tmp_path: Path) -> None:
-    made = notebook("Title")
-    made.cells[2].outputs[0].data["text/html"] = "<div><table><tr><td>open <textarea><!--"
-    nbformat.write(made, tmp_path / "a.ipynb")
-    text = pages.render(tmp_path / "a.ipynb")
-    assert "1,234" in "".join(Seen(text).text)
-
-
-def test_latex_that_cannot_be_converted_is_shown_as_written() -> None:
-    assert mathematics.mathml("<b>x_") == '<code class="latex">&lt;b&gt;x_</code>'
-
-
-# ------------------------------------------------------------------------------------------- sanitizing
-@pytest.mark.parametrize(
-    "text",
-    [
-        HOSTILE,
-        "<svg><script>alert(1)</script><a xlink:href='javascript:alert(1)'>x</a></svg>",
-        "<a href='java\tscript:alert(1)'>x</a><a href=' javascript:x'>y</a><a href=data:text/html,x>z</a>",
-        "<div style='background:url(https://evil.example/a)'>x</div><div style='background:u\\72l(//e)'>y</div>",
-        "<img src='data:image/svg+xml;base64,AAAA'><image href=//e/x><use href='https://e/x#a'/>",
-        "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
-        "<noscript><p title='</noscript><img src=x onerror=alert(1)>'></noscript>",
-        "<svg><style><img src=x onerror=alert(1)></style></svg><form action=//e><input name=a></form>",
-        "<scr<script>ipt>alert(1)</scr</script>ipt><meta http-equiv=refresh content='0;url=//e'><base href=//e>",
-        "<iframe src=//e></iframe><object data=//e></object><link rel=stylesheet href=//e><body onload=alert(1)>",
-    ],
-)
-def test_attacks_come_to_nothing(text: str) -> None:
-    assert_harmless(sanitize.sanitize(text))
-
-
-def _tree(text: str) -> list[str]:
-    return Seen(text).elements
-
-
-_NAMES = st.sampled_from(
-    ["p", "svg", "path", "script", "style", "td", "math", "mi", "img", "a", "textarea", "x", "br", "template"]
-)
-_VALUES = st.sampled_from(
-    ["javascript:x", "//e/x", "#a", "a.html", "url(//e)", "data:image/png;base64,AA==", '"><script>']
-)
-_PIECES = st.one_of(
-    st.text(max_size=8),
-    st.builds(
-        lambda name, key, value: f"<{name} {key}='{value}'>",
-        _NAMES,
-        st.sampled_from(["href", "src", "style", "onclick", "class", "xlink:href"]),
-        _VALUES,
-    ),
-    st.builds("</{}>".format, _NAMES),
-)
-
-
-@settings(deadline=None)
-@given(st.lists(_PIECES, max_size=12).map("".join))
-def test_whatever_comes_in_is_harmless_balanced_and_stable(text: str) -> None:
-    once = sanitize.sanitize(text)
-    assert_harmless(once)
-    assert sanitize.sanitize(once) == once
-    opened = re.findall(r"<([a-z][a-z0-9]*)[ >]", once)
-    closed = re.findall(r"</([a-z][a-z0-9]*)>", once)
-    assert sorted(name for name in opened if name not in sanitize.VOID) == sorted(closed)
-
-
-@settings(deadline=None)
-@given(st.text(alphabet=st.characters(exclude_characters="\r\x00", exclude_categories=("Cs",))))
-def test_plain_text_survives(text: str) -> None:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert "".join(Seen(sanitize.sanitize(f"<p>{escaped}</p>")).text) == text
-
-
-# ------------------------------------------------------------------------------------------------ plan
-def test_plan_shares_stages_and_follows_the_corpora() -> None:
-    nodes = {node.name: node for node in plan(merge_experiments(EXPERIMENTS), CONFIGURATION)}
-    assert sum(node.stage == "download" for node in nodes.values()) == 6
-    assert sum(node.stage == "clean" for node in nodes.values()) == 12
-    assert "corpora/demo" in nodes["evaluations/raw/bpe4k/ngram"].inputs
-    assert "clean/slimpajama/wikipedia-en" in nodes["tasks/demo/bpe4k/transformer/topic"].inputs
-    assert all(name in nodes for node in nodes.values() for name in node.inputs)
-
-
+# ---------------------------------------------------------------------------------------------- plan
 def test_an_experiment_without_a_model_ends_at_the_shards_and_is_reported(root: Path, tmp_path: Path) -> None:
     alone = [{"corpus": "raw", "tokenizer": "bpe4k", "model": None, "task": None}]
     nodes = {node.name for node in plan(merge_experiments(alone), CONFIGURATION)}
@@ -438,36 +255,6 @@ def test_an_experiment_without_a_model_ends_at_the_shards_and_is_reported(root: 
         assert [cell.text for cell in table.rows[0][:2]] == ["raw", "bpe4k"]
     report.write_index(found, tmp_path)
     report.write_removed(found, tmp_path)
-
-
-def test_experiments_merge_with_their_tasks() -> None:
-    merged = merge_experiments(EXPERIMENTS)
-    assert len(merged) == len(EXPERIMENTS) - 1
-    assert [experiment.tasks for experiment in merged].count(("topic",)) == 1
-
-
-def _reachable(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Transitive closure, by repetition until nothing is added."""
-    while True:
-        more = {(a, d) for a, b in edges for c, d in edges if b == c} | edges
-        if more == edges:
-            return edges
-        edges = more
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=16))
-def test_reduced_edges_keep_reachability_and_none_is_implied(pairs: list[tuple[int, int]]) -> None:
-    inputs: dict[int, set[str]] = {}
-    for a, b in pairs:
-        if a < b:
-            inputs.setdefault(b, set()).add(f"n{a}")
-    nodes = tuple(Node(f"n{place}", "clean", tuple(sorted(inputs.get(place, ())))) for place in range(8))
-    full = {(name, node.name) for node in nodes for name in node.inputs}
-    reduced = set(lineage.reduce_edges(nodes))
-    assert _reachable(reduced) == _reachable(full)
-    for edge in reduced:
-        assert edge not in _reachable(reduced - {edge})
 
 
 def test_drawing_has_every_node_once_and_nothing_overlaps(results: Results) -> None:
@@ -483,19 +270,7 @@ def test_drawing_has_every_node_once_and_nothing_overlaps(results: Results) -> N
         assert all(by_name[name].column < by_name[node.name].column for name in node.inputs)
 
 
-# ------------------------------------------------------------------------------------------ comparisons
-def test_paired_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(3)
-    hits = 0
-    for seed in range(60):
-        sizes = generator.integers(100, 1000, 150).astype(float)
-        ease = generator.normal(2, 0.5, 150)
-        gap = generator.normal(-0.01, 0.1, 150)
-        low, high = compare.paired_bootstrap(sizes * (ease + gap), sizes * ease, sizes, seed, 300)
-        hits += low <= -0.01 <= high
-    assert 50 <= hits <= 60  # 95 % of 60 is 57; fewer than 50 has a chance of about one in ten thousand
-
-
+# --------------------------------------------------------------------------------------- comparisons
 def test_difference_has_the_sign_of_first_minus_second_and_turns_round(results: Results) -> None:
     one = results.stages["evaluations/demo/bpe4k/transformer"]
     two = results.stages["evaluations/raw/bpe4k/transformer"]
@@ -522,17 +297,6 @@ def test_unpaired_difference_is_wider(results: Results, root: Path, tmp_path: Pa
     assert unpaired is not None
     assert not unpaired.paired
     assert unpaired.high - unpaired.low > paired.high - paired.low
-
-
-def test_a_clear_and_an_unclear_difference_are_worded_apart() -> None:
-    from pileline.report.sections.headline import finding
-
-    clear = finding(compare.Difference(-0.02, -0.03, -0.01, -0.01, 9, True), "x", "demo", "raw")
-    worse = finding(compare.Difference(0.02, 0.01, 0.03, 0.01, 9, True), "x", "demo", "raw")
-    unclear = finding(compare.Difference(-0.02, -0.03, 0.01, -0.01, 9, True), "x", "demo", "raw")
-    assert "Better: demo" in clear.claim
-    assert "Better: raw" in worse.claim
-    assert "includes zero" in unclear.claim
 
 
 # ---------------------------------------------------------------------------------------------- models
@@ -658,38 +422,6 @@ def test_a_sweep_is_a_table_and_a_chart_of_its_values(results: Results) -> None:
     assert "bits per byte by rate: lstm-rate-0.001 2." in block["charts"][0].svg
 
 
-@pytest.mark.parametrize(
-    ("lists", "labels"),
-    [
-        ({"rate": [0.1, 0.2], "tied": [None, True, False]}, {"tied null", "tied true", "tied false"}),
-        ({"optimizer": ["adam", "sgd"]}, {"adam", "sgd"}),
-        ({"kind": ["lstm", "transformer"]}, {"lstm", "transformer"}),
-        ({"matrix_rate": [0.01, 1], "rate": [2, 3]}, {"matrix_rate 0.01", "matrix_rate 1"}),
-    ],
-)
-def test_the_names_that_lists_give_are_known_again(tmp_path: Path, lists: dict[str, Any], labels: set[str]) -> None:
-    parts = {"a-rate": {"kind": "lstm", "rate": 0.5, "tied": None} | lists, "rate-7": {"kind": "lstm", "rate": 7}}
-    assert not sweeps.expand("models", parts, {})
-    experiments = [{"corpus": "c", "tokenizer": "t", "model": name, "task": None} for name in parts]
-    for number, (name, entry) in enumerate(parts.items()):
-        folder = tmp_path / "models/c/t" / name
-        folder.mkdir(parents=True)
-        metrics = {"kind": entry["kind"], "settings": entry, "validation_loss": 3 + number / 10}
-        manifest.write(folder, "train", metrics)
-    found = collect(tmp_path, experiments, {"models": parts})
-    (sweep,) = find_sweeps(found)
-    assert sweep.name == "a-rate"
-    assert set(sweep.settings) == set(lists)
-    assert sorted(map(repr, sweep.members.values())) == sorted(
-        repr(tuple(parts[str(each.model)][key] for key in sweep.settings)) for each in sweep.members
-    )
-    section = sweeps_section(found)
-    assert section is not None
-    chart = section.values["blocks"][0]["charts"][0].svg
-    assert all(re.search(rf">{label}<", chart) for label in labels)
-    assert "validation loss" in chart
-
-
 SEEDED = {"a-rate-0.1-seed-1": 2.0, "a-rate-0.1-seed-2": 2.1, "a-rate-0.1-seed-3": 2.3, "a-rate-0.2-seed-1": 1.9}
 SEEDED |= {"a-rate-0.2-seed-2": 2.8, "a-rate-0.2-seed-3": 2.7, "b": 2.2}
 
@@ -743,19 +475,3 @@ def test_throughput_is_work_over_seconds(results: Results) -> None:
     stage = results.stages["shards/demo/bpe4k"]
     assert stage.run is not None
     assert runs.throughput(stage) == f"{8_160_000 / stage.run.seconds:,.0f} tokens/s"
-
-
-def test_roc_points_prefer_the_mean_over_classes() -> None:
-    macro, micro = {"fpr": [0.0, 1.0], "tpr": [0.5, 1.0]}, {"fpr": [0.0], "tpr": [0.0]}
-    assert roc_points({"macro": macro, "micro": micro}) == [(0, 0.5), (1, 1)]
-    assert roc_points({"micro": micro}) == [(0, 0)]
-    assert roc_points({}) == []
-
-
-def test_pieces_show_what_cannot_be_seen() -> None:
-    assert shown_piece("▁a\n\t") == "·a⏎⇥"
-
-
-def test_signs_are_typographic() -> None:
-    assert signed(-0.01234) == "−0.0123"
-    assert signed(0.01234) == "+0.0123"

@@ -1,0 +1,210 @@
+"""Training that is killed: the same bits when it is run again, from whole checkpoints alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pileline import training
+from pileline.training import checkpoint, derived, loop
+from pileline.training.group import Group
+
+from tests.unit.test_training import END, Dropping, Killed, Memory, Size, V, folders, same, trained, weights
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.unit.test_training import Memory, trained
+from pileline.training import derived
+kill = int(sys.argv[3])
+
+class Killing(Memory):
+    def batch_at(self, step):
+        if step == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch_at(step)
+
+folder = [Path(sys.argv[2]) / part for part in ("output", "scratch")]
+model, _ = trained(folder, derived.Settled(steps=8, warmup=2), Killing(), drops=True)
+model.save(folder[0])
+"""
+
+
+@pytest.mark.parametrize(("stop", "drops"), [(1, False), (4, True), (5, True), (5, False), (9, False)])
+def test_a_run_that_stops_anywhere_ends_with_the_same_bits(tmp_path, stop, drops):
+    """5 is the border of an epoch."""
+    plan = derived.Settled(steps=12, warmup=2, accumulate=2, l2=0.01, patience=5)
+    straight, expected = trained(folders(tmp_path, "straight"), plan, None, Memory(seed=4), drops=drops)
+
+    class Stopping(Memory):
+        def batch_at(self, step):
+            if step == stop:
+                raise Killed
+            return super().batch_at(step)
+
+    broken = folders(tmp_path, "broken")
+    with pytest.raises(Killed):
+        trained(broken, plan, Stopping(), Memory(seed=4), drops=drops)
+    torch.manual_seed(99)  # whatever else draws from torch's own generator does not matter
+    np.random.seed(99)
+    resumed, outcome = trained(broken, plan, None, Memory(seed=4), drops=drops)
+    assert same(weights(straight), weights(resumed))
+    assert outcome == expected
+    logs = [(folder / "output/training.jsonl").read_bytes() for folder in (tmp_path / "straight", tmp_path / "broken")]
+    assert logs[0] == logs[1]
+
+
+def test_kill_9_then_again_gives_the_same_files(tmp_path):
+    root = str(Path(__file__).parents[2])
+    straight, _ = trained(folders(tmp_path, "straight"), derived.Settled(steps=8, warmup=2), drops=True)
+    straight.save(tmp_path / "straight/output")
+    folders(tmp_path, "killed")
+
+    def start(kill):
+        command = [sys.executable, "-c", SCRIPT, root, str(tmp_path / "killed"), str(kill)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}/workflow"}
+        return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False)
+
+    assert start(5).returncode == -signal.SIGKILL  # when the first epoch of 5 steps has just ended
+    assert not (tmp_path / "killed/output/model.safetensors").exists()
+    again = start(-1)
+    assert again.returncode == 0
+    assert b"resumed after step 5" in again.stdout
+    for name in ("model.safetensors", "training.jsonl"):
+        found, expected = ((tmp_path / run / "output" / name).read_bytes() for run in ("killed", "straight"))
+        assert found == expected
+
+
+def test_random_numbers_are_functions_of_seed_step_part_and_process(tmp_path):
+    run = loop.Run(Dropping(Size(), V, END), derived.Settled(), 1, 1, "", tmp_path, Group())
+
+    def drawn(seed, step, part, rank):
+        run.seed, run.step, run.group.rank = seed, step, rank
+        run.draw(part)
+        return torch.rand(4).tolist()
+
+    places = [(1, 0, 0, 0), (2, 0, 0, 0), (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1)]
+    found = [drawn(*place) for place in places]
+    assert found == [drawn(*place) for place in places]
+    assert len({tuple(numbers) for numbers in found}) == len(places)
+
+
+def test_dropout_is_off_while_the_validation_split_is_looked_at(tmp_path):
+    run = loop.Run(Dropping(Size(), V, END), derived.Settled(), 1, 1, "", tmp_path, Group())
+    assert run.validate(Memory()) == run.validate(Memory())
+    inputs, targets = map(torch.from_numpy, Memory().batch_at(0))
+    assert run.network.loss(inputs, targets) != run.network.loss(inputs, targets)  # and on again
+
+
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path, capsys):
+    folder = folders(tmp_path)
+    trained(folder, derived.Settled(steps=3))
+    for plan, seed in ((derived.Settled(steps=4), 1), (derived.Settled(steps=3), 2)):
+        model, _ = trained(folder, plan, seed=seed)
+        assert "starting anew" in capsys.readouterr().out
+        fresh, _ = trained(folders(tmp_path, f"fresh-{plan.steps}-{seed}"), plan, seed=seed)
+        assert same(weights(model), weights(fresh))
+
+
+def test_an_ended_run_takes_no_further_step(tmp_path):
+    folder = folders(tmp_path)
+    first, outcome = trained(folder, derived.Settled(steps=3))
+    again, repeated = trained(folder, derived.Settled(steps=3))
+    assert same(weights(first), weights(again))
+    assert outcome == repeated
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, "a", {"step": 1})
+
+    def fail(state, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(training.TrainingError, match=r"cannot be written, its disk has .* MB left; make room and run"):
+        checkpoint.save(tmp_path, "a", {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.pt"]
+    assert checkpoint.load(tmp_path, "a")["step"] == 1
+
+
+def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
+    plan = derived.Settled(steps=9, checkpoints=2)
+    straight, _ = trained(folders(tmp_path, "straight"), plan)
+
+    class Stopping(Memory):
+        def batch_at(self, step):
+            if step == 6:
+                raise Killed
+            return super().batch_at(step)
+
+    broken = folders(tmp_path, "broken")
+    with pytest.raises(Killed):
+        trained(broken, plan, Stopping())
+    kept = sorted(path.name for path in broken[1].glob("checkpoint-*"))
+    assert kept == ["checkpoint-000000005.pt", "checkpoint-000000006.pt"]
+    (broken[1] / kept[1]).write_bytes((broken[1] / kept[1]).read_bytes()[:1000])
+    resumed, _ = trained(broken, plan)
+    assert "cannot be read" in (said := capsys.readouterr().out)
+    assert "resumed after step 5" in said
+    assert same(weights(straight), weights(resumed))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "other", "list", "zeros"])
+def test_a_checkpoint_of_other_bytes_is_no_checkpoint(tmp_path, damage, capsys):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, "a", {"step": step, "network": torch.zeros(1000)}, keep=2)
+    last = tmp_path / "checkpoint-000000002.pt"
+    if damage == "flipped":
+        content = bytearray(last.read_bytes())
+        content[content.index(bytes(400)) + 200] ^= 1  # among the weights
+        last.write_bytes(content)
+    elif damage == "zeros":
+        last.write_bytes(bytes(last.stat().st_size))
+    else:
+        torch.save({"other": {"step": 2}, "list": [1]}[damage], last)
+    assert checkpoint.load(tmp_path, "a")["step"] == 1
+    assert "cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gone", ["training.jsonl", "best.pt"])
+def test_a_run_whose_other_files_are_gone_starts_anew(tmp_path, gone, capsys):
+    plan, held_out = derived.Settled(steps=6, patience=2, validations=6, matrix_rate=0.3), Memory(seed=4)
+    straight, outcome = trained(folders(tmp_path, "straight"), plan, validation=held_out)
+    folder = folders(tmp_path)
+    for _ in range(2):
+        again, repeated = trained(folder, plan, validation=held_out)
+        assert same(weights(straight), weights(again))
+        assert outcome == repeated
+        (folder[1] / gone).write_bytes(b"")
+    trained(folder, plan, validation=held_out)
+    assert f"{gone} is not there: starting anew" in capsys.readouterr().out
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"identity": "a", "x": Evil()}, tmp_path / "checkpoint-000000001.pt")
+    assert checkpoint.load(tmp_path, "a") is None
+    assert not (tmp_path / "owned").exists()
+
+
+def test_code_identity_ignores_comments_and_sees_changes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "made_for_a_test.py"
+    found = []
+    for text in ("x = 1\n", "# why\nx = 1\n", "x = 2\n"):
+        file.write_text("x = 0\n")
+        __import__("made_for_a_test")
+        file.write_text(text)
+        found.append(checkpoint.code_identity(["made_for_a_test"]))
+    assert found[0] == found[1] != found[2]
