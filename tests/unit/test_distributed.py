@@ -15,12 +15,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from pileline import documents, manifest, models, training
-from pileline import shards as shards_room
-from pileline import tokenizer as tokenizer_room
+from pileline import manifest, models, training
 from pileline.training import derived, distributed, launch, loop, muon, worker
 from pileline.training.group import Group
 from safetensors.torch import load_file
+
+from tests.unit.small_corpora import write_shards
 
 ROOT = Path(__file__).parents[2]
 V, END = 40, 0
@@ -140,24 +140,14 @@ def test_several_processes_that_stop_end_with_the_same_bits(cases, name):
 TINY = {"kind": "transformer", "layers": 1, "heads": 1, "width": 16, "context": 16, "batch_tokens": 64, "steps": 8}
 
 
+COUNTS = {"train": 60, "validation": 20}
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Shards of counted lines, by bytes."""
-    root = tmp_path_factory.mktemp("corpus")
-    for split, count in (("train", 60), ("validation", 20)):
-        texts = [f"line {number} of {count}\n" * 4 for number in range(count)]
-        table = [documents.Document(f"{split}#{n}", "lines", text, bytes(16)) for n, text in enumerate(texts)]
-        documents.write(root / f"{split}.parquet", table)
-    folder = root / "tokenizer"
-    folder.mkdir()
-    tokenizer_room.train([], {"kind": "byte"}, 1, folder / tokenizer_room.NAME)
-    manifest.write(folder, "tokenizer", {})
-    tokenizer = tokenizer_room.Tokenizer.load(folder)
-    (root / "shards").mkdir()
-    for split in ("train", "validation"):
-        shards_room.write(root, split, tokenizer, root / "shards")
-    manifest.write(root / "shards", "shards", {"tokenizer_sha256": tokenizer.sha256})
-    return root / "shards", tokenizer
+    parts = {split: [f"line {n} of {count}\n" * 4 for n in range(count)] for split, count in COUNTS.items()}
+    return write_shards(tmp_path_factory.mktemp("corpus"), parts, {"kind": "byte"})
 
 
 def on_shards(corpus, folder, **changes):

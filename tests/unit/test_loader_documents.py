@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pileline import documents, manifest, models, shards, tokenizer, training
+from pileline import manifest, models, shards, tokenizer, training
 from pileline.models.interface import ModelError
 from pileline.models.transformer import borders
 from pileline.training import derived, loop
 
+from tests.unit.small_corpora import write_shards
 from tests.unit.small_models import END, V, built, entry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -152,19 +153,13 @@ def test_prefetching_changes_no_bit(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tokenizer.Tokenizer]:
-    root = tmp_path_factory.mktemp("corpus")
     generator = np.random.default_rng(1)
     lines = ["the cat sat on the mat", "the dog ran in the fog", "a fox in a box", "one two three four five"]
     texts = ["\n".join(lines[k] for k in generator.integers(0, 4, generator.integers(1, 9))) for _ in range(240)]
-    for split, part in (("train", texts[:200]), ("validation", texts[200:])):
-        rows = [documents.Document(f"{split}#{n}", f"s{n % 2}", text, bytes(16)) for n, text in enumerate(part)]
-        documents.write(root / f"{split}.parquet", rows)
-    tokenizer.train(texts, {"kind": "bpe", "vocabulary": 300, "sample_mb": 1}, 1, root / tokenizer.NAME)
-    made = tokenizer.Tokenizer((root / tokenizer.NAME).read_bytes())
-    for split in ("train", "validation"):
-        shards.write(root, split, made, root)
-    manifest.write(root, "shards", {"tokenizer_sha256": made.sha256})
-    return root, made
+    parts = {"train": texts[:200], "validation": texts[200:]}
+    return write_shards(
+        tmp_path_factory.mktemp("corpus"), parts, {"kind": "bpe", "vocabulary": 300, "sample_mb": 1}, ("s0", "s1")
+    )
 
 
 PACKED = {"packing": "best_fit", "documents": "separate", "source_weights": {"s1": 2.0}}

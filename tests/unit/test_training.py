@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pileline import documents, manifest, models, training
+from pileline import manifest, models, training
 from pileline import shards as shards_room
-from pileline import tokenizer as tokenizer_room
 from pileline.models.neural import Network, Neural
 from pileline.training import derived, loop, optimizers, schedules
 from pileline.training.outcome import Outcome
+
+from tests.unit.small_corpora import write_shards
 
 V, END = 40, 0
 SMALL = {"kind": "transformer", "layers": 1, "heads": 2, "width": 16, "context": 8, "bigrams": 17}
@@ -215,24 +216,13 @@ def test_metrics_thin_the_curve_but_keep_its_validations():
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """A corpus of rhymes, its tokenizer and its shards."""
-    root = tmp_path_factory.mktemp("corpus")
+    """Shards of a corpus of rhymes, and its tokenizer."""
     lines = ["the cat sat on the mat", "the dog ran in the fog", "a fox in a box", "one two three four five"]
     generator = np.random.default_rng(1)
     texts = ["\n".join(lines[k] for k in generator.integers(0, 4, 12)) for _ in range(240)]
-    for split, part in (("train", texts[:200]), ("validation", texts[200:])):
-        table = [documents.Document(f"{split}#{n}", "rhymes", text, bytes(16)) for n, text in enumerate(part)]
-        documents.write(root / f"{split}.parquet", table)
-    folder = root / "tokenizer"
-    folder.mkdir()
-    tokenizer_room.train(texts, {"kind": "bpe", "vocabulary": 300, "sample_mb": 1}, 1, folder / tokenizer_room.NAME)
-    manifest.write(folder, "tokenizer", {})
-    tokenizer = tokenizer_room.Tokenizer.load(folder)
-    (root / "shards").mkdir()
-    for split in ("train", "validation"):
-        shards_room.write(root, split, tokenizer, root / "shards")
-    manifest.write(root / "shards", "shards", {"tokenizer_sha256": tokenizer.sha256})
-    return root / "shards", tokenizer
+    parts = {"train": texts[:200], "validation": texts[200:]}
+    settings = {"kind": "bpe", "vocabulary": 300, "sample_mb": 1}
+    return write_shards(tmp_path_factory.mktemp("corpus"), parts, settings)
 
 
 @pytest.mark.parametrize(
