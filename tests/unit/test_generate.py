@@ -31,6 +31,16 @@ def test_top_k_and_temperature():
     assert bent(CHANCES, temperature=0.0).tolist() == [0, 1, 0, 0]
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=60).filter(any), st.integers(1, 61))
+def test_top_k_keeps_the_first_of_the_likeliest(counts, k):
+    chances = np.array(counts) / sum(counts)
+    expected = np.zeros(len(chances))
+    likeliest = sorted(range(len(chances)), key=lambda token: (-chances[token], token))[:k]
+    expected[likeliest] = chances[likeliest]
+    assert bent(chances, top_k=k) == pytest.approx(expected / expected.sum())
+
+
 def test_top_p_keeps_the_fewest_that_reach_it():
     assert bent([0.5, 0.3, 0.2], top_p=0.5).tolist() == pytest.approx([1, 0, 0])
     assert bent([0.2, 0.3, 0.5], top_p=0.51).tolist() == pytest.approx([0, 0.375, 0.625])

@@ -153,6 +153,17 @@ def test_what_it_writes_is_drawn_from_its_predictions(case):
         text.append(token)
 
 
+@every_learned_case
+def test_what_is_kept_while_it_writes_does_not_outlive_it(case):
+    """The next text is written with the weights of its time, and modules find theirs where they always do."""
+    model, other, prompt = model_of(case), model_of(case, seed=2), tokens(5)
+    attributes = [set(module.__dict__) for module in model.network.modules()]
+    model.generate(prompt, 10)
+    assert [set(module.__dict__) for module in model.network.modules()] == attributes
+    model.network.load_state_dict(other.network.state_dict())
+    assert model.generate(prompt, 10).tolist() == other.generate(prompt, 10).tolist()
+
+
 @pytest.mark.parametrize("case", EXTENDED)
 @settings(max_examples=10, deadline=None)
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), seed=st.integers(0, 99))

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models
-from pileline.models.transformer import rotate, rotation
+from pileline.models.interface import LanguageModel
+from pileline.models.sampling import Sampling
+from pileline.models.transformer import Transformer, rotate, rotation
 
 from tests.unit.small_models import END, V, built, entry, tokens
 
@@ -147,3 +149,32 @@ def test_parameters_are_counted_and_each_is_in_one_group():
 def test_both_mlps_have_nearly_as_many_parameters(kind):
     model = models.build(entry("transformer", width=96, heads=4, mlp_kind=kind), V, END)
     assert sum(p.numel() for p in model.network.blocks[0].mlp.parameters()) == 8 * 96**2
+
+
+OPTIONS = {
+    "key_shift": st.integers(0, 2),
+    "bigrams": st.sampled_from([0, 31]),
+    "ngrams": st.integers(2, 4),
+    "heads": st.just(4),
+    "key_value_heads": st.sampled_from([1, 2, 4]),
+    "mlp_kind": st.sampled_from(["relu2", "gated"]),
+    "documents": st.sampled_from(["joined", "separate"]),
+    "context": st.integers(5, 24),
+    "again": st.booleans(),
+    "tied": st.booleans(),
+}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.fixed_dictionaries(OPTIONS), st.integers(0, 30), st.integers(0, 99))
+def test_the_cache_changes_neither_chances_nor_what_is_drawn(changes, length, seed):
+    """Within the context and beyond it, where windows slide, and on behind the end of a document."""
+    model, prompt, sampling = built("transformer", **changes), tokens(length, seed), Sampling(temperature=1.5, top_k=20)
+    ways = [predictions(model, prompt) for predictions in (Transformer.predictions, LanguageModel.predictions)]
+    generators = [np.random.default_rng(seed) for _ in ways]
+    found, expected = (next(way) for way in ways)
+    for _ in range(20):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        drawn = [sampling.draw(*pair) for pair in zip((found, expected), generators, strict=True)]
+        assert drawn[0] == drawn[1]
+        found, expected = (way.send(token) for way, token in zip(ways, drawn, strict=True))

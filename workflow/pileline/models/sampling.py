@@ -60,8 +60,8 @@ class Sampling:
     def draw(self, chances: Floats, generator: np.random.Generator, seen: Iterable[int] = ()) -> int:
         """One token, drawn with one number of `generator`."""
         kept, weights = self._weigh(chances, seen)
-        cumulated = np.cumsum(weights)
-        place = int(np.searchsorted(cumulated, generator.random() * cumulated[-1], side="right"))
+        cumulated = weights.cumsum()
+        place = int(cumulated.searchsorted(generator.random() * cumulated[-1], side="right"))
         return int(kept[min(place, len(kept) - 1)])
 
     def _weigh(self, chances: Floats, seen: Iterable[int]) -> tuple[Floats, Floats]:
@@ -72,12 +72,13 @@ class Sampling:
         if self.temperature == 0:
             return np.argmax(chances, keepdims=True), np.ones(1)
         kept = self._likeliest(chances)
-        weights = (chances[kept] / chances.max()) ** (1 / self.temperature)
+        weights = chances[kept]
+        weights = (weights / weights.max()) ** (1 / self.temperature)
         if self.top_p < 1:
             order = np.argsort(-weights, kind="stable")
             before = np.cumsum(weights[order]) - weights[order]  # the mass of those that are likelier
-            kept = np.sort(kept[order[before < self.top_p * weights.sum()]])
-            weights = (chances[kept] / chances.max()) ** (1 / self.temperature)
+            enough = np.sort(order[before < self.top_p * weights.sum()])
+            kept, weights = kept[enough], weights[enough]
         if self.min_p:
             enough = weights >= self.min_p  # the likeliest has weight 1
             kept, weights = kept[enough], weights[enough]
@@ -85,8 +86,12 @@ class Sampling:
 
     def _likeliest(self, chances: Floats) -> Floats:
         """The tokens that `top_k` leaves, in ascending order; of equally likely ones the first."""
-        if not 0 < self.top_k < len(chances):
+        k = self.top_k
+        if not 0 < k < len(chances):
             return np.arange(len(chances))
-        least = np.partition(chances, -self.top_k)[-self.top_k]
-        above, equal = np.flatnonzero(chances > least), np.flatnonzero(chances == least)
-        return np.sort(np.concatenate((above, equal[: self.top_k - len(above)])))
+        groups = min(2 * k, len(chances))  # where k groups have a token as likely as this, it may be among the k
+        largest = chances[: len(chances) // groups * groups].reshape(-1, groups).max(axis=0)
+        kept = np.flatnonzero(chances >= np.partition(largest, -k)[-k])  # few, and faster to sort out than all
+        least = np.partition(chances[kept], -k)[-k]
+        above, equal = kept[chances[kept] > least], kept[chances[kept] == least]
+        return np.sort(np.concatenate((above, equal[: k - len(above)])))

@@ -33,6 +33,7 @@ Reading order: `Shape` (what is configured), `Decoder` (the network), `Transform
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -143,10 +144,13 @@ def borders(tokens: Tensor, end: int, new: int) -> tuple[Tensor, Tensor]:
 
 
 def enlarged(table: Tensor, places: int) -> Tensor:
-    """A table [batch, heads, places, size] with room for so many places: itself, or one of twice the size."""
-    if places <= table.size(2):
+    """A table [..., places, size] with room for so many places: itself, or one of twice the size to be filled in."""
+    filled = table.size(-2)
+    if places <= filled:
         return table
-    return F.pad(table, (0, 0, 0, max(places, 2 * table.size(2)) - table.size(2)))
+    larger = table.new_empty(*table.shape[:-2], max(places, 2 * filled), table.size(-1))
+    larger.narrow(-2, 0, filled).copy_(table)
+    return larger
 
 
 class Past(NamedTuple):
@@ -155,6 +159,7 @@ class Past(NamedTuple):
     keys: Tensor  # [batch, key_value_heads, places, size], turned
     values: Tensor  # the same
     before: Tensor  # [batch, key_shift, key_value_heads * size]: the last keys, as they were before shift and turn
+    weights: Tensor  # [all, width]: of queries, keys and values, joined once, since that costs more than their product
 
 
 class Attention(nn.Module):
@@ -168,8 +173,8 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, self.groups * self.size, bias=False)
         self.project = nn.Linear(shape.width, shape.width, bias=False)
         inner = self.groups * self.size
-        shifts = shape.key_shift + 1 if shape.key_shift else 0
-        self.shift = nn.ParameterList(nn.Parameter(torch.empty(inner)) for _ in range(shifts))  # 0, 1, ... back
+        self.shifts = shape.key_shift + 1 if shape.key_shift else 0
+        self.shift = nn.ParameterList(nn.Parameter(torch.empty(inner)) for _ in range(self.shifts))  # 0, 1, ... back
 
     def forward(self, x: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Past]:
         """Attend from x [batch, length, width] to itself and to `past`; also returns what is past after it.
@@ -177,19 +182,19 @@ class Attention(nn.Module):
         The last places of the keys and values of `past` are those of x, and are filled in.
         """
         batch, length, width = x.shape
-        parts = self.query, self.key, self.value
         if past is None:  # one product, not three small ones
-            heads = F.linear(x, torch.cat([part.weight for part in parts]))
-        else:  # for a few places, to copy the matrices costs more
-            heads = torch.cat([F.linear(x, part.weight) for part in parts], dim=-1)
-        if self.shift:
+            weights = torch.cat([part.weight for part in (self.query, self.key, self.value)])
+        else:
+            weights = past.weights
+        heads = F.linear(x, weights)
+        if self.shifts:
             heads, before = self._shifted(heads, places, past)
         else:
-            before = heads.new_empty(batch, 0, self.groups * self.size)
+            before = heads.new_empty(batch, 0, self.groups * self.size) if past is None else past.before
         heads = heads.view(batch, length, -1, self.size).transpose(1, 2)
-        turned, value = torch.split(heads, [self.heads + self.groups, self.groups], dim=1)
+        turned, value = heads.split_with_sizes((self.heads + self.groups, self.groups), dim=1)
         turned = rotate(rms_norm(turned), places.cosine, places.sine).to(value.dtype)
-        query, key = torch.split(turned, [self.heads, self.groups], dim=1)
+        query, key = turned.split_with_sizes((self.heads, self.groups), dim=1)
         if past is not None:
             for table, new in ((past.keys, key), (past.values, value)):
                 table.narrow(2, table.size(2) - length, length).copy_(new)
@@ -198,7 +203,8 @@ class Attention(nn.Module):
             y = causal_attention(query, key, value)
         else:
             y = F.scaled_dot_product_attention(query, key, value, places.seen, enable_gqa=self.groups < self.heads)
-        return self.project(y.transpose(1, 2).reshape(batch, length, width)), Past(key, value, before)
+        y = F.linear(y.transpose(1, 2).reshape(batch, length, width), self.project.weight)
+        return y, Past(key, value, before, weights)
 
     def _shifted(self, heads: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Tensor]:
         """Queries, keys and values [batch, length, all], keys with their part of those before; and the last keys."""
@@ -224,9 +230,9 @@ class MLP(nn.Module):
         self.project = nn.Linear(shape.inner, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.expand(x)
-        y = relu_squared(y) if self.gate is None else F.silu(self.gate(x)) * y
-        return self.project(y)  # type: ignore[no-any-return]
+        y = F.linear(x, self.expand.weight)
+        y = relu_squared(y) if self.gate is None else F.silu(F.linear(x, self.gate.weight)) * y
+        return F.linear(y, self.project.weight)
 
 
 class Block(nn.Module):
@@ -289,32 +295,41 @@ class Decoder(Network):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Final normalized hidden states, [batch, length] to [batch, length, width]."""
-        return self.extend(tokens, {})[0]
+        return self._read(tokens, tokens, [None] * len(self.blocks))[0]
 
     def extend(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """See `Network.extend`; a state holds all "tokens", and "keys.0", "values.0", "before.0", ... of each layer.
+        """See `Network.extend`; a state holds all "tokens", and what `Past` says, of all layers in one tensor each.
 
         Keys and values are written in place, in tables that double when they are full.
         """
-        whole, new = torch.cat((state["tokens"], tokens), dim=1) if state else tokens, tokens.size(1)
-        places, after = self._places(whole, new), {"tokens": whole}
-        x = self.embedding(tokens)
+        if not state:
+            hidden, kept = self._read(tokens, tokens, [None] * len(self.blocks))
+            layers = [torch.stack(parts) for parts in zip(*kept, strict=True)]
+            return hidden, {"tokens": tokens} | dict(zip(Past._fields, layers, strict=True))
+        whole = torch.cat((state["tokens"], tokens), dim=1)
+        after = state | {"tokens": whole} | {name: enlarged(state[name], whole.size(1)) for name in ("keys", "values")}
+        filled = [after[name].narrow(3, 0, whole.size(1)) for name in ("keys", "values")]
+        pasts = map(Past, *(part.unbind() for part in (*filled, state["before"], state["weights"])))
+        hidden, kept = self._read(tokens, whole, list(pasts))
+        if self.shape.key_shift:
+            after["before"] = torch.stack([past.before for past in kept])
+        return hidden, after
+
+    def _read(self, tokens: Tensor, whole: Tensor, pasts: Sequence[Past | None]) -> tuple[Tensor, list[Past]]:
+        """Hidden states of `tokens`, the last of the `whole`, and what each layer keeps."""
+        places, new = self._places(whole, tokens.size(1)), tokens.size(1)
+        x = F.embedding(tokens, self.embedding.weight)
         if self.bigram is not None:
             looked_up = self.bigram, *self.ngram
             for table, buckets in zip(looked_up, self._buckets(whole[:, -new - len(looked_up) :]), strict=True):
-                x = x + table(buckets[:, -new:])
+                x = x + F.embedding(buckets[:, -new:], table.weight)
         first = x = F.dropout(rms_norm(x), self.shape.dropout, self.training) if self.shape.dropout else rms_norm(x)
-        for index, block in enumerate(self.blocks):
-            names = f"keys.{index}", f"values.{index}", f"before.{index}"
-            past = None
-            if state:
-                keys, values = (enlarged(state[name], whole.size(1)) for name in names[:2])
-                after |= {names[0]: keys, names[1]: values}
-                keys, values = keys.narrow(2, 0, whole.size(1)), values.narrow(2, 0, whole.size(1))
-                past = Past(keys, values, state[names[2]])
-            x, kept = block(x if self.again is None else torch.addcmul(x, self.again[index], first), places, past)
-            after |= {names[2]: kept.before} if state else dict(zip(names, kept, strict=True))
-        return rms_norm(x), after
+        again = () if self.again is None else self.again.unbind()
+        kept: list[Past] = []
+        for index, (block, past) in enumerate(zip(self.blocks, pasts, strict=True)):
+            x, after = block(torch.addcmul(x, again[index], first) if again else x, places, past)
+            kept.append(after)
+        return rms_norm(x), kept
 
     def _places(self, tokens: Tensor, new: int) -> Places:
         """Of the last `new` of tokens [batch, length]."""
@@ -323,7 +338,7 @@ class Decoder(Network):
             positions, seen = borders(tokens, self.end, new)
             cosine, sine = self.cosine[positions][:, None], self.sine[positions][:, None]
             return Places(cosine, sine, seen, False, positions[..., None])
-        cosine, sine = self.cosine[length - new : length], self.sine[length - new : length]
+        cosine, sine = self.cosine.narrow(0, length - new, new), self.sine.narrow(0, length - new, new)
         if new in (1, length):
             return Places(cosine, sine, None, new == length, None)
         seen = torch.ones(new, length, dtype=torch.bool, device=tokens.device).tril(length - new)
@@ -337,16 +352,17 @@ class Decoder(Network):
         """
         code, found = tokens, []
         for _ in range(1 + len(self.ngram)):
-            before = F.pad(code[:, :-1] + 1, (1, 0))
+            before = F.pad(code, (1, -1), value=-1).add_(1)
             if self.shape.documents == "separate":
                 before = before.masked_fill(tokens == self.end, 0)
-            code = (before * self.vocabulary_size + tokens) % 2_147_483_647
-            found.append(code * 48_271 % 2_147_483_647 % self.shape.bigrams)  # Park & Miller's generator as the hash
+            code = torch.add(tokens, before, alpha=self.vocabulary_size).remainder_(2_147_483_647)
+            hashed = (code * 48_271).remainder_(2_147_483_647)  # Park & Miller's generator as the hash
+            found.append(hashed.remainder_(self.shape.bigrams))
         return found
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocabulary] in float32 from hidden states [..., width]."""
-        outputs = self.head(hidden)
+        outputs = F.linear(hidden, self.head.weight)
         return (F.linear(outputs, self.embedding.weight) if self.tied else outputs).float()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
