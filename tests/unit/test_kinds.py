@@ -28,7 +28,6 @@ VARIANTS = {  # other shapes of a kind, which take other ways through its code
 }
 CASES = {kind: (kind, {}) for kind in models.REGISTRY} | VARIANTS
 LEARNED = [name for name, (kind, _) in CASES.items() if models.resolve(kind).learns_by == "gradient"]
-EXTENDED = [name for name in LEARNED if name != "residual"]  # which computes all of its context for each token
 DROPPING = [kind for kind in models.REGISTRY if "dropout" in models.resolve(kind).setting_names()]
 FROM_NOTHING = ("mlp", "mlp-indirect", "transformer", "transformer-separate", "transformer-untied")
 every_case = pytest.mark.parametrize("case", CASES)
@@ -49,7 +48,7 @@ def new(case, seed, **changes):
 
 def longest(model):
     """Tokens of a document that is longer than what the model sees at once."""
-    return model.context - 1 if model.kind == "residual" else 2 * model.context + 11
+    return 2 * model.context + 11
 
 
 def test_every_kind_is_here():
@@ -164,7 +163,7 @@ def test_what_is_kept_while_it_writes_does_not_outlive_it(case):
     assert model.generate(prompt, 10).tolist() == other.generate(prompt, 10).tolist()
 
 
-@pytest.mark.parametrize("case", EXTENDED)
+@every_learned_case
 @settings(max_examples=10, deadline=None)
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_tokens_read_in_parts_have_the_hidden_states_of_the_whole(case, lengths, seed):

@@ -81,12 +81,12 @@ def test_training_corrects_what_counting_cannot_know(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 4))
-def test_the_cache_counts_what_the_document_said_before(row, levels):
-    found = repeats(torch.tensor([row, row[::-1]]), END, V, levels)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 4), st.integers(1, 12))
+def test_the_cache_counts_what_the_document_said_before(row, levels, last):
+    found = repeats(torch.tensor([row, row[::-1]]), END, V, levels, min(last, len(row)))
     assert len(found) == levels
     for number, tokens in enumerate((row, row[::-1])):
-        for place in range(len(tokens)):
+        for place in range(max(len(tokens) - last, 0), len(tokens)):
             start = max((i for i in range(place + 1) if tokens[i] == END), default=0)
             seen = tokens[start : place + 1]
             for level, counts in enumerate(found):
@@ -94,7 +94,7 @@ def test_the_cache_counts_what_the_document_said_before(row, levels):
                 for i in range(level, len(seen)):
                     if level == 0 or seen[i - level : i] == seen[len(seen) - level :]:
                         expected[seen[i]] += 1
-                assert counts[number, place].tolist() == expected.tolist()
+                assert counts[number, place - len(tokens)].tolist() == expected.tolist()
 
 
 def test_a_text_too_small_to_share_out_is_refused():

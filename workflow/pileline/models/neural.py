@@ -271,7 +271,8 @@ class Neural(LanguageModel):
         """See `LanguageModel.next_probabilities`; sees what `score` sees, half a context of tokens at least."""
         self.network.eval()
         history = np.append(self.end, np.asarray(context, dtype=np.int64))
-        return self._chances(self.network.hidden(self._row(history[self.window_start(len(history)) :])))
+        start = self.window_start(len(history))
+        return self._chances(self.network.hidden(self._row(history[start:])), history, start)
 
     @torch.inference_mode()
     def predictions(self, prompt: Tokens) -> Generator[Floats, int, None]:
@@ -285,14 +286,17 @@ class Neural(LanguageModel):
                     start = self.window_start(len(tokens))
                     state, new = {}, tokens[start:]
                 hidden, state = self.network.extend(self._row(new), state)
-                new = [(yield self._chances(hidden))]
+                new = [(yield self._chances(hidden, tokens, start))]
                 tokens += new
 
     def _row(self, tokens: Any) -> Tensor:
         return torch.from_numpy(np.array([tokens], dtype=np.int64)).to(self.device)
 
-    def _chances(self, hidden: Tensor) -> Floats:
-        """Distribution, float64 [V], of the token after the last of the hidden states [1, length, width]."""
+    def _chances(self, hidden: Tensor, tokens: Any, start: int) -> Floats:
+        """Distribution, float64 [V], of the token after the last of the hidden states [1, length, width].
+
+        They were computed from `tokens` from `start` on, for a model that looks at these, too.
+        """
         logits = self.network.logits(hidden[0, -1])
         return np.asarray(torch.softmax(logits, dim=-1, dtype=torch.float64).cpu().numpy())
 

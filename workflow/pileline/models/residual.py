@@ -17,7 +17,6 @@ Wolpert 1992: combine models by what they say of data they did not learn from).
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,33 +25,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .interface import Floats, LanguageModel, ModelError, Stream, Tokens, read_configuration
-from .neural import LOGITS_AT_ONCE, predicted
+from .interface import Floats, ModelError, Stream, Tokens, read_configuration
+from .neural import LOGITS_AT_ONCE, State, predicted
 from .ngram import NGram, document_hashes
 from .transformer import Decoder, Shape, Transformer
 
 
-def repeats(tokens: Tensor, end: int, vocabulary: int, levels: int) -> list[Tensor]:
-    """Counts [batch, length, vocabulary] of what the document held so far, for tokens [batch, length].
+def repeats(tokens: Tensor, end: int, vocabulary: int, levels: int, last: int) -> list[Tensor]:
+    """Counts [batch, last, vocabulary] of what the document held so far, at the last places of tokens [batch, length].
 
     The first level counts each token up to and with this place, the next what followed this token before, the next
     what followed these two, and so on. Documents begin with `end`; nothing before it counts.
     """
     batch, length = tokens.shape
+    here = slice(max(length - last - max(levels - 2, 0), 0), None)  # the longest match of the first begins so far back
     place = torch.arange(length, device=tokens.device)
     document = (tokens == end).cumsum(1)
-    together = (document[:, :, None] == document[:, None, :]) & (place[:, None] >= place)
-    alike = together & (place[:, None] > place) & (tokens[:, :, None] == tokens[:, None, :])
+    together = (document[:, here, None] == document[:, None, :]) & (place[here, None] >= place)
+    alike = together & (place[here, None] > place) & (tokens[:, here, None] == tokens[:, None, :])
     following = F.pad(tokens[:, 1:], (0, 1))
     counts, match = [], alike
     for level in range(levels):
         if level > 1:  # alike here, and one place before in both
             match = alike & F.pad(match[:, :-1, :-1], (1, 0, 1, 0))
-        row, here, there = (match if level else together).nonzero(as_tuple=True)
+        row, at, there = (match if level else together)[:, -last:].nonzero(as_tuple=True)
         found = (following if level else tokens)[row, there]
-        count = torch.zeros(batch * length * vocabulary, device=tokens.device)
-        count.scatter_add_(0, (row * length + here) * vocabulary + found, torch.ones_like(row, dtype=count.dtype))
-        counts.append(count.view(batch, length, vocabulary))
+        count = torch.zeros(batch * last * vocabulary, device=tokens.device)
+        count.scatter_add_(0, (row * last + at) * vocabulary + found, torch.ones_like(row, dtype=count.dtype))
+        counts.append(count.view(batch, last, vocabulary))
     return counts
 
 
@@ -73,6 +73,9 @@ class Corrected(nn.Module):
     def hidden(self, tokens: Tensor) -> Tensor:
         return self.decoder.hidden(tokens)
 
+    def extend(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.decoder.extend(tokens, state)
+
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Logits [batch, scored, vocabulary] in float32 after the last places of tokens [batch, length].
 
@@ -86,9 +89,9 @@ class Corrected(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             weights = self.weights(torch.cat((hidden.float(), evidence), dim=-1))
         logits = torch.addcmul(self.decoder.logits(hidden), 1 + weights[..., :1], chances.log())
-        caches = repeats(tokens, self.ngram.end, self.ngram.vocabulary_size, self.cache)
+        caches = repeats(tokens, self.ngram.end, self.ngram.vocabulary_size, self.cache, hidden.size(1))
         for level, count in enumerate(caches, 1):
-            logits = torch.addcmul(logits, weights[..., level : level + 1], count[:, skip:].log1p())
+            logits = torch.addcmul(logits, weights[..., level : level + 1], count.log1p())
         return logits
 
     def log_likelihood(self, hidden: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -174,17 +177,10 @@ class Residual(Transformer):
                 scores[window.document][window.scored : window.stop] = found.double().cpu().numpy()
         return scores
 
-    @torch.inference_mode()
-    def next_probabilities(self, context: Tokens) -> Floats:
-        """See `LanguageModel.next_probabilities`; sees the last `context` tokens, `end` included."""
-        history = np.append(self.end, np.asarray(context, dtype=np.int64))[-self.context :]
-        row = torch.from_numpy(history[None]).to(self.device)
-        logits = self.network.logits(self.network.hidden(row)[:, -1:], row)
-        return np.asarray(torch.softmax(logits[0, 0].double(), dim=-1).cpu().numpy())
-
-    def predictions(self, prompt: Tokens) -> Generator[Floats, int, None]:
-        """See `LanguageModel.predictions`; counts and computes the whole context again for each token."""
-        return LanguageModel.predictions(self, prompt)
+    def _chances(self, hidden: Tensor, tokens: Any, start: int) -> Floats:
+        """See `Neural._chances`; counts what the tokens repeat and looks up what may follow the last of them."""
+        logits = self.network.logits(hidden[:, -1:], self._row(tokens[start:]))
+        return np.asarray(torch.softmax(logits[0, 0], dim=-1, dtype=torch.float64).cpu().numpy())
 
     # ----------------------------------------------------------------------------------------------- files
 
