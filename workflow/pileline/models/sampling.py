@@ -92,6 +92,9 @@ class Sampling:
         groups = min(2 * k, len(chances))  # where k groups have a token as likely as this, it may be among the k
         largest = chances[: len(chances) // groups * groups].reshape(-1, groups).max(axis=0)
         kept = np.flatnonzero(chances >= np.partition(largest, -k)[-k])  # few, and faster to sort out than all
-        least = np.partition(chances[kept], -k)[-k]
-        above, equal = kept[chances[kept] > least], kept[chances[kept] == least]
-        return np.sort(np.concatenate((above, equal[: k - len(above)])))
+        among = chances[kept]
+        least = np.partition(among, -k)[-k]
+        kept = kept[among >= least]
+        if len(kept) > k:  # too many are as likely as the last
+            kept = np.delete(kept, np.flatnonzero(chances[kept] == least)[k - len(kept) :])
+        return kept

@@ -307,8 +307,10 @@ class Decoder(Network):
             layers = [torch.stack(parts) for parts in zip(*kept, strict=True)]
             return hidden, {"tokens": tokens} | dict(zip(Past._fields, layers, strict=True))
         whole = torch.cat((state["tokens"], tokens), dim=1)
-        after = state | {"tokens": whole} | {name: enlarged(state[name], whole.size(1)) for name in ("keys", "values")}
-        filled = [after[name].narrow(3, 0, whole.size(1)) for name in ("keys", "values")]
+        length, after = whole.size(1), state | {"tokens": whole}
+        for name in ("keys", "values"):
+            after[name] = enlarged(state[name], length)
+        filled = after["keys"].narrow(3, 0, length), after["values"].narrow(3, 0, length)
         pasts = map(Past, *(part.unbind() for part in (*filled, state["before"], state["weights"])))
         hidden, kept = self._read(tokens, whole, list(pasts))
         if self.shape.key_shift:
