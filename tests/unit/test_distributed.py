@@ -199,6 +199,15 @@ class Half(Group):
     rank, ranks = 1, 2
 
 
+def test_a_model_that_is_shared_out_is_moved_by_its_layers():
+    model, group = models.build(SMALL, V, END, 1), object.__new__(distributed.Sharded)
+    group.place(model, "cuda")
+    assert (model.device, group.device) == ("cuda", "cuda")
+    assert {parameter.device.type for parameter in model.network.parameters()} == {"cpu"}
+    Group().place(model, "cpu")
+    assert model.device == "cpu"
+
+
 def test_processes_that_say_nothing_are_explained(tmp_path, corpus, monkeypatch):
     monkeypatch.setattr(launch, "_run", lambda *_: -9)
     with pytest.raises(training.TrainingError, match=r"status -9, see their output above.* raise accumulate"):

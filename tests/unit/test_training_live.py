@@ -18,7 +18,7 @@ def test_operations_are_counted_as_the_formula_says():
     entry = SMALL | {"layers": layers, "width": width, "context": context}
     network = models.build(entry, V, END).network
     multiplied = sum(p.numel() for p in network.parameter_groups()["matrices"]) + V * width  # the tied output
-    assert live.flops(network, context, "cpu") == 6 * multiplied + 12 * layers * context * width
+    assert live.flops(network, context) == 6 * multiplied + 12 * layers * context * width
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -33,7 +33,7 @@ def test_operations_of_an_lstm_are_counted_too():
             return self.inner(self.embedding(tokens))[0]
 
     per_step = 4 * 12 * (16 + 12) + 12 * V
-    found = live.flops(Recurrent(Size()), 32, "cpu")
+    found = live.flops(Recurrent(Size()), 32)
     assert found == pytest.approx(6 * per_step, rel=0.03)  # the first step has no state to hand a gradient to
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pileline import training
+from pileline import models, training
 from pileline.training import checkpoint, derived, loop
 from pileline.training.group import Group
 
-from tests.unit.test_training import END, Dropping, Killed, Memory, Size, V, folders, same, trained, weights
+from tests.unit.test_training import END, SMALL, Dropping, Killed, Memory, Size, V, folders, same, trained, weights
 
 SCRIPT = """
 import os, signal, sys
@@ -111,6 +111,27 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path, capsys):
         assert "starting anew" in capsys.readouterr().out
         fresh, _ = trained(folders(tmp_path, f"fresh-{plan.steps}-{seed}"), plan, seed=seed)
         assert same(weights(model), weights(fresh))
+
+
+@pytest.mark.parametrize("other", ["torch", "threads", "data", "precision", "code", "machine"])
+def test_what_else_decides_the_weights_is_part_of_a_run(monkeypatch, other):
+    model, plan = models.build(SMALL, V, END, 1), derived.Settled()
+
+    def identity(threads=1, precision="float32", data="a"):
+        return checkpoint.run_identity(model, plan, 1, threads, precision, data)
+
+    before, changes = identity(), {}
+    if other == "torch":
+        monkeypatch.setattr(torch, "__version__", "2.12.0")
+    elif other == "code":
+        monkeypatch.setattr(checkpoint, "code_identity", lambda modules: "other")
+    elif other == "machine":
+        monkeypatch.setattr(checkpoint, "_cpu_name", lambda: "other")
+    else:
+        changes = {other: {"threads": 2, "data": "b", "precision": "bfloat16"}[other]}
+    assert identity(**changes) != before
+    monkeypatch.undo()
+    assert identity() == before
 
 
 def test_an_ended_run_takes_no_further_step(tmp_path):

@@ -73,7 +73,7 @@ def _or(values: Iterable[object]) -> str:
 
 
 def _training_problems(part: Settings, where: str) -> Iterator[str]:
-    """One budget; adam has no decay of its own; and early stopping needs something to judge by."""
+    """One budget; adam has no decay of its own; early stopping needs something to judge by, samples a whole model."""
     given = [name for name in BUDGETS if part.get(name) is not None]
     if len(given) > 1:
         yield f"{where}: {' and '.join(given)} say in more than one way how long it is trained; keep one of them"
@@ -81,6 +81,8 @@ def _training_problems(part: Settings, where: str) -> Iterator[str]:
         yield f"{where}.weight_decay: adam has none; take optimizer: adamw, or l2, a penalty in the loss"
     if part.get("patience") is not None and part.get("validations") == 0:
         yield f"{where}.patience: early stopping judges by validations, of which there are 0; leave out one of the two"
+    if part.get("samples") and part.get("distribution") == "fsdp" and part.get("processes", 1) > 1:
+        yield f"{where}.samples: no process has all of a model shared out by fsdp, so none can write; leave them out"
     yield from _idle_problems(part, where)
 
 

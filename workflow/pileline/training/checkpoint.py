@@ -51,7 +51,7 @@ def load(folder: Path, identity: str) -> dict[str, Any] | None:
             continue
         if state["identity"] == identity:
             return state
-        print(f"{path} is of a run with other settings, data, code or machine: starting anew", flush=True)
+        print(f"{path} is of a run with other settings, data, code, torch or machine: starting anew", flush=True)
         clear(folder)  # else a later step's would pass for this run's last
         return None
     return None

@@ -3,7 +3,8 @@
     ddp   each process has the whole model; gradients are averaged while the backward pass goes on (Li et al. 2020,
           PyTorch Distributed)
     fsdp  each process keeps a part of every weight, gradient and memory, and gathers a layer's weights when it needs
-          them: for models that no single device holds (Zhao et al. 2023, PyTorch FSDP; here its second version)
+          them: for models whose training no single device holds (Zhao et al. 2023, PyTorch FSDP; here its second
+          version). Each builds the whole model on the CPU, and moves it to its device a layer at a time.
 
 Either gives the steps that one process would take, up to the order in which floats are summed; and that order is
 fixed, so that a run which is killed and started again ends with the same bits. On GPUs processes talk by NCCL, on CPUs
@@ -112,9 +113,14 @@ class Sharded(Several):
     """Each process has its rows of every weight; those of a layer are gathered around its passes."""
 
     whole = False
+    device = "cpu"
+
+    def place(self, model: Any, device: str) -> None:
+        """The model stays on the CPU: `wrap` moves layer by layer, so that no device ever holds all of it."""
+        model.device = self.device = device
 
     def wrap(self, network: Any) -> Loss:
-        mesh = init_device_mesh(next(network.parameters()).device.type, (self.ranks,))
+        mesh = init_device_mesh(self.device.split(":")[0], (self.ranks,))
         for layers in [module for module in network.modules() if isinstance(module, nn.ModuleList)]:
             for layer in layers:
                 fully_shard(layer, mesh=mesh)
@@ -139,8 +145,13 @@ class Sharded(Several):
         return _gathered(super().norm(parameters))
 
     def state(self, network: Any, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-        whole: dict[str, Any] = _mapped(lambda value: _gathered(value).cpu(), super().state(network, optimizers))
+        whole: dict[str, Any] = _mapped(self._collected, super().state(network, optimizers))
         return whole
+
+    def _collected(self, value: Tensor) -> Tensor:
+        """The whole of a tensor on the CPU, in the first process, which writes it; the others let go of it."""
+        whole = _gathered(value)
+        return whole.cpu() if self.is_first else whole.new_empty(0)
 
     def load(self, network: Any, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
         self.load_weights(network, state["network"])

@@ -32,6 +32,10 @@ class Group:
         """Whether this process writes: the log, checkpoints, the screen."""
         return self.rank == 0
 
+    def place(self, model: Any, device: str) -> None:
+        """Bring a model that was built on the CPU to this process's device, before it is wrapped."""
+        model.to(device)
+
     def wrap(self, network: Any) -> Loss:
         """The network's loss, as it is to be called: its gradients are the means over all processes."""
         return network.loss  # type: ignore[no-any-return]

@@ -55,9 +55,9 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def flops(network: Any, tokens: int, device: str) -> float:
+def flops(network: Any, tokens: int) -> float:
     """Floating-point operations of the products of a forward and backward pass, a token; in rows of `tokens`."""
-    row = torch.zeros((1, tokens), dtype=torch.int64, device=device)
+    row = torch.zeros((1, tokens), dtype=torch.int64, device=next(network.parameters()).device)
     mkldnn = torch.backends.mkldnn
     before = mkldnn.enabled
     mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]  # its LSTM is not counted, torch's own is

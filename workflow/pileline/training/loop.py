@@ -254,7 +254,7 @@ def run(
     """
     group = group or Group()
     prepare(threads)
-    products = live.flops(model.network, model.context, model.device) if group.is_first else 0.0
+    products = live.flops(model.network, model.context) if group.is_first else 0.0
     run = Run(model, plan, seed, threads, data, scratch, group)
     with ExitStack() as stack:
         keep, log, events = run.resume(), None, None

@@ -44,7 +44,7 @@ def _train(folder: Path, job: dict[str, Any]) -> None:
     with distributed.group(plan.distribution, device) as group:
         model: Any = models.build(job["settings"], job["vocabulary_size"], job["end"], job["seed"])
         model.network.load_state_dict(load_file(folder / launch.INITIAL))
-        model.to(device)
+        group.place(model, device)
         places = Path(job["output"]), Path(job["scratch"])
         outcome = training.by_gradient(model, job["shards"], plan, job["seed"], job["threads"], *places, decode, group)
         weights = group.weights(model.network)
