@@ -121,6 +121,16 @@ def test_transformers_writes_the_same_text(exported):
         assert found[: len(expected)] == expected
 
 
+def test_what_the_page_shows_works(exported):
+    model, folder = exported
+    other, codec = export.loaded(folder), export.tokenizer(folder)
+    inputs = codec("The history of", return_tensors="pt")
+    found = other.generate(**inputs, max_new_tokens=5, do_sample=False)[0].tolist()
+    prompt = inputs["input_ids"][0, 1:].numpy()
+    assert found[1 + len(prompt) :][:5] == model.generate(prompt, 5, temperature=0.0).tolist()
+    assert codec.decode(found, skip_special_tokens=True).startswith("The history of")
+
+
 def test_a_padded_batch_has_the_same_logits(exported):
     model, folder = exported
     other = export.loaded(folder)

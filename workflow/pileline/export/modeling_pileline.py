@@ -229,7 +229,8 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
         tables = torch.cat((cosine, cosine), dim=-1).to(dtype), torch.cat((-sine, sine), dim=-1).to(dtype)
         return *tables, seen, mask[:, None, :, None].to(dtype)
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments: Any, **settings: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(input_ids, *arguments, **settings)
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments: Any, **kwargs: Any) -> dict[str, Any]:
+        # by the name `kwargs` the library knows that all arguments of `forward` may be given, a mask for one
+        inputs = super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
         left = input_ids.size(1) - inputs["input_ids"].size(1)
         return inputs | {"before": input_ids[:, max(left - self.config.ngrams + 1, 0) : left] if left else None}
