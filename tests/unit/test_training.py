@@ -239,12 +239,22 @@ def test_any_kind_trains_on_shards_and_learns(corpus, tmp_path, settings):
     outcome = training.train(model, shards, settings, 1, "cpu", 1, output, scratch)
     assert outcome.validation_loss < 2.0 < math.log(tokenizer.vocabulary_size)
     assert outcome.tokens_seen > 1000
+    assert outcome.doubts == []
     manifest.canonical_json(outcome.metrics())
     records = [json.loads(line) for line in (output / "training.jsonl").read_text().splitlines()]
     assert [r["tokens"] for r in records] == sorted(r["tokens"] for r in records)
     assert records[-1]["validation_loss"] is not None
     training.clear(scratch)
     assert list(scratch.iterdir()) == []
+
+
+def test_a_model_that_has_learned_nothing_is_told_in_its_account(corpus, tmp_path, capsys):
+    shards, tokenizer = corpus
+    settings = SMALL | {"optimizer": "sgd", "rate": 1e-9, "steps": 2, "batch_tokens": 64}
+    model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
+    (doubt,) = training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path)).metrics()["doubts"]
+    assert doubt.startswith(f"its validation loss, {math.log(tokenizer.vocabulary_size):.3f}, is no better")
+    assert f"of this model {doubt}" in capsys.readouterr().out
 
 
 def test_minutes_are_a_budget_of_a_models_entry(tmp_path, corpus):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pileline import models, training
 from pileline.training import advice, derived, loop, spikes
 from pileline.training.group import Group
+from pileline.training.outcome import Outcome
 
 from tests.unit.test_training import END, SMALL, Memory, V, folders, same, trained, weights
 
@@ -174,11 +175,21 @@ def test_an_end_is_judged_by_its_last_losses_and_not_after_a_few_steps():
     assert advice.thrown_up(1.3 * math.log(V), V)
 
 
-def test_a_loss_no_better_than_ln_v_is_told():
-    assert advice.knows_nothing(math.log(V), V)
-    assert advice.knows_nothing(9.0, V)
-    assert not advice.knows_nothing(math.log(V) - 0.02, V)
-    assert not advice.knows_nothing(None, V)
+@pytest.mark.parametrize(
+    ("losses", "largest", "says"),
+    [
+        ((math.log(V), 1.0), 5.0, [rf"its validation loss, {math.log(V):.3f}, is no better"]),
+        ((None, 9.0), 5.0, [r"its training loss, 9\.000, is no better"]),
+        ((math.log(V) - 0.02, 9.0), 3e11, [r"its largest weight is 3e\+11"]),
+        ((9.0, 9.0), math.nan, ["is no better", "its largest weight is nan"]),
+        ((None, math.log(V) - 0.02), 5.0, []),
+    ],
+)
+def test_what_makes_a_finished_training_doubtful_is_told(losses, largest, says):
+    outcome = Outcome(1, 1, 1.0, losses[1], losses[0], "cpu", "float32", 1)
+    found = advice.doubts(outcome, V, largest)
+    assert len(found) == len(says)
+    assert all(re.search(pattern, doubt) for pattern, doubt in zip(says, found, strict=True))
 
 
 def test_a_decay_that_leaves_nothing_of_a_weight_is_refused():

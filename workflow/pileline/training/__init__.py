@@ -65,14 +65,11 @@ def train(
         outcome = by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
     model.complete(open_shards(shards, "train").tokens)
     outcome.validation_loss = loss_over(model, _sample(_validation(shards)))
-    judged = outcome.final_training_loss if outcome.validation_loss is None else outcome.validation_loss
-    outcome.knows_nothing = advice.knows_nothing(judged, model.vocabulary_size)
-    if outcome.knows_nothing:
-        print(
-            f"a loss of {judged:.4g} is no better than knowing nothing: more steps or text may help, other rates, or "
-            f"less of {', '.join(advice.SHRINKING)}",
-            flush=True,
-        )
+    network: Any = model.network  # type: ignore[attr-defined]
+    largest = max(float(parameter.detach().abs().max()) for parameter in network.parameters())
+    outcome.doubts = advice.doubts(outcome, model.vocabulary_size, largest)
+    for doubt in outcome.doubts:
+        print(f"of this model {doubt}", flush=True)
     return outcome
 
 

@@ -11,9 +11,11 @@ import math
 
 from .derived import Settled
 from .optimizers import MUON_RATES
+from .outcome import Outcome
 
 FAR = 1.25  # times ln V: a loss that ends above it was driven there
 NEAR = 0.01  # nats below ln V: as good as nothing
+LARGE = 1000.0  # a weight: beyond the largest of sound networks by far, and saturating what it enters
 SHRINKING = ("weight_decay", "l1", "l2")
 
 
@@ -35,6 +37,16 @@ def thrown_up(loss: float | None, vocabulary: int) -> str:
     return f"training ended at a loss of {loss:.4g}, far above ln V = {nothing:.4g}, which knowing nothing costs"
 
 
-def knows_nothing(loss: float | None, vocabulary: int) -> bool:
-    """Whether a model of this loss, nats a token, is no better than one that gives every token the same probability."""
-    return loss is not None and loss > math.log(vocabulary) - NEAR
+def doubts(outcome: Outcome, vocabulary: int, largest_weight: float) -> list[str]:
+    """What is wrong with a training that has ended as if all were well, a sentence each, for its account."""
+    found = []
+    held_out = outcome.validation_loss is not None
+    loss = outcome.validation_loss if held_out else outcome.final_training_loss
+    if loss is not None and loss > math.log(vocabulary) - NEAR:
+        found.append(
+            f"its {'validation' if held_out else 'training'} loss, {loss:.3f}, is no better than that of a model that "
+            "gives every token the same probability; more steps or text, or other rates or penalties, may help."
+        )
+    if not largest_weight < LARGE:
+        found.append(f"its largest weight is {largest_weight:.2g}, as rates leave it that are far too high.")
+    return found

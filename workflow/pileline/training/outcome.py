@@ -27,7 +27,7 @@ class Outcome:
     packing: dict[str, Any] = field(default_factory=dict)  # an epoch's rows, padding and cut documents; see `Account`
     batch_tokens: int | None = None  # of a step; None where there are none
     skipped_steps: int = 0  # whose loss or gradient was a spike, see `spikes`
-    knows_nothing: bool = False  # its loss is no better than ln V, see `advice`
+    doubts: list[str] = field(default_factory=list)  # that it is any good, a sentence each, see `advice`
     stopped_early: bool = False  # because the validation loss was no longer falling
     best_step: int | None = None  # of the lowest validation loss; with `patience` its weights are the model's
     budget: dict[str, Any] = field(default_factory=dict)  # as configured; `steps` says what came of it

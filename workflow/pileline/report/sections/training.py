@@ -170,7 +170,7 @@ def _models_table(stages: list[Stage]) -> Table:
 def happened(metrics: Metrics) -> list[str]:
     """What training met on its way, a sentence each.
 
-    Minutes turned into steps, spikes, an end that is no better than knowing nothing, an early stop, another loss.
+    Minutes turned into steps, spikes, doubts that the model is any good, an early stop, another loss.
     """
     steps, best, skipped = metrics.get("steps"), metrics.get("best_step"), metrics.get("skipped_steps")
     told = []
@@ -181,17 +181,7 @@ def happened(metrics: Metrics) -> list[str]:
     if skipped:
         step = "step" if skipped == 1 else "steps"
         told.append(f"{count(skipped)} {step} skipped, because the loss or the gradient was a spike.")
-    if metrics.get("knows_nothing"):
-        held_out = metrics.get("validation_loss")
-        loss = (
-            f"validation loss, {decimal(held_out)}"
-            if held_out is not None
-            else f"training loss, {decimal(metrics.get('final_training_loss'))}"
-        )
-        told.append(
-            f"its {loss}, is no better than that of a model that gives every token the same probability. More steps or "
-            "text, or other rates or penalties, may help."
-        )
+    told += [str(doubt) for doubt in metrics.get("doubts") or []]
     if metrics.get("stopped_early"):
         kept = f"; its weights are those of step {count(best)}" if best else ""
         told.append(
