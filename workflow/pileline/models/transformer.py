@@ -324,7 +324,7 @@ class Decoder(Network):
         if self.bigram is not None:
             looked_up = self.bigram, *self.ngram
             for table, buckets in zip(looked_up, self._buckets(whole[:, -new - len(looked_up) :]), strict=True):
-                x = x + F.embedding(buckets[:, -new:], table.weight)
+                x = x + F.embedding(buckets[:, -new:], table.weight, sparse=table.sparse)
         first = x = F.dropout(rms_norm(x), self.shape.dropout, self.training) if self.shape.dropout else rms_norm(x)
         again = () if self.again is None else self.again.unbind()
         kept: list[Past] = []
