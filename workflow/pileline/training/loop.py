@@ -379,6 +379,7 @@ def prepare(threads: int) -> None:
     # A guard that costs 4 % of a step's time; nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
+    memory.keep()
 
 
 def _on(values: Tensor, device: str) -> Tensor:

@@ -1,0 +1,39 @@
+"""Memory that training keeps from step to step."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+STEPS = """
+import resource, sys
+import numpy as np
+from pileline.training import memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        arrays = [np.ones(1 << 20) for _ in range(8)]
+        del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+memory.keep()
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told to keep memory"
+)
+def test_what_a_step_has_freed_serves_the_next() -> None:
+    printed = subprocess.run([sys.executable, "-c", STEPS], check=True, stdout=subprocess.PIPE, text=True).stdout
+    before, after = map(int, printed.split())
+    pages = 10 * 8 * (8 << 20) >> 12  # at most so many, if all are mapped anew
+    assert after < pages / 100
+    assert after < before / 2
