@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from .interface import ModelError
 from .neural import Network, Neural, State, Table, check_shape
-from .operations import causal_attention, relu_squared, rms_norm
+from .operations import causal_attention, computes_plainly, rms_norm, squared_mlp, turned
 
 ROPE_BASE = 10_000.0
 TIED_BELOW = 30_000_000  # parameters; smaller models tie their embeddings unless told otherwise
@@ -105,18 +105,6 @@ def rotation(positions: int, width: int) -> tuple[Tensor, Tensor]:
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), frequencies)
     cosine, sine = angles.cos(), angles.sin()
     return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_(i + width/2)) of queries or keys [..., positions, width] by their position's angles.
-
-    (a, b) becomes (a cos - b sin, b cos + a sin), for both halves at once.
-    """
-    if torch.compiler.is_compiling():  # the same, in loops that the compiler can vectorize
-        swapped = torch.unflatten(x, -1, (2, -1)).flip(-2).flatten(-2)
-    else:
-        swapped = x.roll(x.size(-1) // 2, dims=-1)
-    return torch.addcmul(x * cosine, swapped, sine)
 
 
 class Places(NamedTuple):
@@ -191,20 +179,19 @@ class Attention(nn.Module):
             heads, before = self._shifted(heads, places, past)
         else:
             before = heads.new_empty(batch, 0, self.groups * self.size) if past is None else past.before
-        heads = heads.view(batch, length, -1, self.size).transpose(1, 2)
-        turned, value = heads.split_with_sizes((self.heads + self.groups, self.groups), dim=1)
-        turned = rotate(rms_norm(turned), places.cosine, places.sine).to(value.dtype)
-        query, key = turned.split_with_sizes((self.heads, self.groups), dim=1)
-        if past is not None:
-            for table, new in ((past.keys, key), (past.values, value)):
-                table.narrow(2, table.size(2) - length, length).copy_(new)
-            key, value = past.keys, past.values
-        if places.causal:
-            y = causal_attention(query, key, value)
+        how = heads, places.cosine, places.sine, self.heads, self.groups
+        if places.causal and past is None and computes_plainly(heads, self.size):
+            y, key, value = causal_attention(*how)
         else:
-            y = F.scaled_dot_product_attention(query, key, value, places.seen, enable_gqa=self.groups < self.heads)
-        y = F.linear(y.transpose(1, 2).reshape(batch, length, width), self.project.weight)
-        return y, Past(key, value, before, weights)
+            query, key, value = turned(*how)
+            if past is not None:
+                for table, new in ((past.keys, key), (past.values, value)):
+                    table.narrow(2, table.size(2) - length, length).copy_(new)
+                key, value = past.keys, past.values
+            seen, grouped = places.seen, self.groups < self.heads
+            y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=places.causal, enable_gqa=grouped)
+            y = y.transpose(1, 2).reshape(batch, length, width)
+        return F.linear(y, self.project.weight), Past(key, value, before, weights)
 
     def _shifted(self, heads: Tensor, places: Places, past: Past | None) -> tuple[Tensor, Tensor]:
         """Queries, keys and values [batch, length, all], keys with their part of those before; and the last keys."""
@@ -230,9 +217,9 @@ class MLP(nn.Module):
         self.project = nn.Linear(shape.inner, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.expand.weight)
-        y = relu_squared(y) if self.gate is None else F.silu(F.linear(x, self.gate.weight)) * y
-        return F.linear(y, self.project.weight)
+        if self.gate is None:
+            return squared_mlp(x, self.expand.weight, self.project.weight)
+        return F.linear(F.silu(F.linear(x, self.gate.weight)) * F.linear(x, self.expand.weight), self.project.weight)
 
 
 class Block(nn.Module):
