@@ -378,3 +378,12 @@ def test_warmup_stable_decay():
 def test_cosine_is_half_way_in_the_middle():
     assert factors(steps=10, warmup=0, final_rate=0.1, schedule="cosine")[5] == pytest.approx(0.55)
     assert math.isclose(schedules.cosine(10, 10), 0.1)
+
+
+def test_a_step_on_a_cpu_writes_no_gradient_of_rows_that_it_did_not_look_up():
+    settings = {"kind": "transformer", "layers": 1, "heads": 2, "width": 8, "context": 6, "bigrams": 64, "ngrams": 3}
+    network = models.build(settings, vocabulary_size=11, end=0, seed=1).network
+    Group().optimizers(network, derived.Settled(optimizer="muon"))
+    network.loss(*torch.randint(11, (2, 2, 6), generator=torch.Generator().manual_seed(1))).backward()
+    gradients = [parameter.grad for parameter in network.parameter_groups()["tables"]]
+    assert [gradient.is_sparse for gradient in gradients] == [True, True]
