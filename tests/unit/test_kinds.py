@@ -87,7 +87,7 @@ def test_score_is_the_product_of_predictions(case):
 def test_what_comes_later_has_no_say(case, data):
     model = model_of(case)
     document = tokens(longest(model), data.draw(st.integers(0, 1000)))
-    place = data.draw(st.integers(1, len(document) - 1))
+    place = data.draw(st.integers(1, len(document) // 2))  # many come later: of a few, all may be as likely as before
     other = document.copy()
     other[place:] = (other[place:] + 7) % V
     one, two = model.score([document, other])
