@@ -129,10 +129,12 @@ def intervals(
     label: str,
     alternative: str,
     text: Callable[[float], str] | None = None,
+    beside: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> str:
     """Points with bounds. `rows` maps a name (source) to series (experiment) to value, low, high.
 
-    `text` writes a value, behind its upper bound; without it points are bare.
+    `text` writes a value, behind its upper bound; without it points are bare. `beside` maps rows and series likewise
+    to other values, drawn as hollow points.
     """
     series = list(dict.fromkeys(name for values in rows.values() for name in values))
     height = 0.1 + (0.12 * (len(series) - 1) if text else 0.0)
@@ -148,6 +150,12 @@ def intervals(
         marker, color = _marker(index), plots.COLORS[index % len(plots.COLORS)]
         ys = [y for y, _ in found]
         axes.errorbar(xs, ys, xerr=errors, fmt=marker, color=color, markersize=4, elinewidth=1.2, label=name)
+        hollow = [
+            (other, row + _shift(name, values, series))
+            for row, (title, values) in enumerate(rows.items())
+            for other in (beside or {}).get(title, {}).get(name, ())
+        ]
+        axes.plot([x for x, _ in hollow], [y for _, y in hollow], marker, color=color, markersize=4, fillstyle="none")
         for y, (value, _, high) in found:
             if text is None:
                 break

@@ -180,6 +180,15 @@ class Results:
         """The kind of an experiment's model; empty where neither the configuration nor a manifest tells it."""
         return str(self.settings(experiment).get("kind", ""))
 
+    @property
+    def one_pair(self) -> bool:
+        """Whether all models are of one corpus and tokenizer, so that these need not stand beside each model."""
+        return len({(each.corpus, each.tokenizer) for each in self.experiments if each.model is not None}) == 1
+
+    def title(self, experiment: Experiment) -> str:
+        """What an experiment is called where models are listed: its name, or its model alone if that says it."""
+        return str(experiment.model) if self.one_pair else experiment.name
+
     def in_order(self, sources: Iterable[str]) -> list[str]:
         """Sources in the order of the configuration; those it does not name last, by name."""
         known = {name: place for place, name in enumerate(self.configuration.get("sources") or {})}

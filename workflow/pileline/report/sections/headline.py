@@ -53,6 +53,7 @@ def _main_table(results: Results) -> Table:
         experiment: overall(results, experiment) for experiment in results.experiments if experiment.model is not None
     }
     best = best_of([score.get("bits_per_byte") for score in scores.values()])
+    pair, tasks = not results.one_pair, any(experiment.tasks for experiment in scores)
     rows = []
     for experiment, score in scores.items():
         model = results.get(f"models/{experiment.name}")
@@ -60,23 +61,24 @@ def _main_table(results: Results) -> Table:
         value = score.get("bits_per_byte")
         rows.append(
             cells(
-                experiment.corpus,
-                experiment.tokenizer,
+                *([experiment.corpus, experiment.tokenizer] if pair else []),
                 Cell(experiment.model or MISSING, href=model.page if model else ""),
                 Cell(decimal(value), best=value is not None and value == best, note=interval(score.get("interval"))),
                 decimal(score.get("perplexity_per_token"), 1),
                 count(trained.get("parameters")),
                 count(trained.get("tokens_seen")),
-                _task_cell(results, experiment),
+                *([_task_cell(results, experiment)] if tasks else []),
             )
         )
-    columns = ["Corpus", "Tokenizer", "Model", "Bits per byte", "Perplexity per token", "Parameters", "Tokens seen"]
+    columns = [*(["Corpus", "Tokenizer"] if pair else []), "Model", "Bits per byte", "Perplexity per token"]
+    columns += ["Parameters", "Tokens seen", *(["Task accuracy"] if tasks else [])]
+    where = "" if pair else "".join(f" on {each.corpus} with {each.tokenizer}" for each in list(scores)[:1])
     caption = (
-        "Every experiment on the same held-out documents, models from theory to practice. Bits per byte: lower is "
-        "better, with the 95 % interval of a bootstrap over documents below. Perplexity per token compares models of "
-        "one corpus and tokenizer only."
+        f"Every experiment{where}, scored on the same held-out documents, models from theory to practice. Bits per "
+        "byte: lower is better, with the 95 % interval of a bootstrap over documents below."
     )
-    return Table(caption, [*columns, "Task accuracy"], rows, labels=3)
+    caption += " Perplexity per token compares models of one corpus and tokenizer only." if pair else ""
+    return Table(caption, columns, rows, labels=3 if pair else 1)
 
 
 def _shards_table(results: Results) -> Table:

@@ -46,11 +46,11 @@ def _bits_row(name: str, values: list[dict[str, Any]]) -> list[Cell]:
 
 
 def bits(results: Results) -> Section | None:
-    """Bits per byte by source and experiment."""
+    """Bits per byte by source and experiment; None of a single source, of which the main table tells."""
     scores = _scores(results)
-    if not scores:
-        return None
     sources = results.in_order({source for metrics in scores.values() for source in metrics["sources"]})
+    if len(sources) < 2:
+        return None
     rows = [
         _bits_row(source, [metrics["sources"].get(source, {}) for metrics in scores.values()]) for source in sources
     ]
@@ -62,9 +62,9 @@ def bits(results: Results) -> Section | None:
         "Bits per byte on the test split, 95 % interval below. In each row the lowest is bold; the deeper the tint, "
         "the further above it. Below about 30 documents an interval is too narrow."
     )
-    names = [experiment.name for experiment in scores]
+    names = [results.title(experiment) for experiment in scores]
     drawn = charts.intervals(
-        {source: _bounded(scores, source) for source in sources},
+        {source: _bounded(results, scores, source) for source in sources},
         "bits per byte",
         f"Bits per byte of {len(names)} experiments on {len(sources)} sources, with 95 % intervals",
     )
@@ -74,7 +74,9 @@ def bits(results: Results) -> Section | None:
     )
 
 
-def _bounded(scores: dict[Experiment, dict[str, Any]], source: str) -> dict[str, tuple[float, float, float]]:
+def _bounded(
+    results: Results, scores: dict[Experiment, dict[str, Any]], source: str
+) -> dict[str, tuple[float, float, float]]:
     """Value, low and high of a source for each experiment that scored it."""
     made = {}
     for experiment, metrics in scores.items():
@@ -82,7 +84,7 @@ def _bounded(scores: dict[Experiment, dict[str, Any]], source: str) -> dict[str,
         if score and score.get("bits_per_byte") is not None:
             value = score["bits_per_byte"]
             low, high = score.get("interval") or (value, value)
-            made[experiment.name] = (value, min(low, value), max(high, value))
+            made[results.title(experiment)] = (value, min(low, value), max(high, value))
     return made
 
 
@@ -175,5 +177,5 @@ def samples(results: Results) -> Section | None:
         stage = results.get(f"evaluations/{experiment.name}")
         for sample in stage.metrics.get("samples", []) if stage else []:
             text = sample["text"].removeprefix(sample["prompt"])
-            prompts.setdefault(sample["prompt"], []).append((experiment.name, text))
+            prompts.setdefault(sample["prompt"], []).append((results.title(experiment), text))
     return Section("samples", "Samples", {"prompts": prompts}) if prompts else None

@@ -40,6 +40,7 @@ def main_charts(results: Results) -> list[Chart]:
     """Bits per byte of each model with its interval, from theory to practice; none for a single model."""
     groups = _scored(results)
     rows: dict[str, dict[str, tuple[float, float, float]]] = {}
+    others: dict[str, dict[str, list[float]]] = {}
     models = {experiment.model: results.kind(experiment) for scores in groups.values() for experiment in scores}
     for model in sorted(models, key=lambda model: kind_rank(models[model])):
         for pair, scores in groups.items():
@@ -47,12 +48,27 @@ def main_charts(results: Results) -> list[Chart]:
                 if experiment.model == model:
                     low, high = overall(results, experiment).get("interval") or (bits, bits)
                     rows.setdefault(str(model), {})[" ".join(pair)] = (bits, min(low, bits), max(high, bits))
+                    others.setdefault(str(model), {})[" ".join(pair)] = _swept(results, experiment)
     if len(rows) < 2:
         return []
     said = "; ".join(f"{name} {', '.join(f'{v[0]:.3f}' for v in values.values())}" for name, values in rows.items())
-    drawn = charts.intervals(rows, "bits per byte", f"Bits per byte by model: {said}", lambda value: f"{value:.3f}")
+    said = f"Bits per byte by model: {said}"
+    drawn = charts.intervals(rows, "bits per byte", said, lambda value: f"{value:.3f}", others)
     caption = "Bits per byte with 95 % intervals, from theory to practice; further left is better."
-    return [Chart(drawn, caption + (SHOWN if find_sweeps(results) else ""), wide=True)]
+    more = f"{SHOWN} Hollow points are the others." if find_sweeps(results) else ""
+    return [Chart(drawn, caption + more, wide=True)]
+
+
+def _swept(results: Results, best: Experiment) -> list[float]:
+    """Bits per byte of the other models of a model's sweep, on its corpus and with its tokenizer."""
+    others = (
+        other
+        for sweep in find_sweeps(results)
+        if best in sweep.members
+        for other in sweep.members
+        if other != best and (other.corpus, other.tokenizer) == (best.corpus, best.tokenizer)
+    )
+    return [bits for other in others if (bits := overall(results, other).get("bits_per_byte")) is not None]
 
 
 def story(results: Results) -> str:
@@ -71,10 +87,21 @@ def story(results: Results) -> str:
         share = others[best] / counted[base] - 1
         which = f"the best of {len(others)} other models, {best.model}," if len(others) > 1 else f"{best.model}"
         return (
-            f"On {corpus} with {tokenizer}, counting reaches {counted[base]:.3f} bits per byte ({base.model}) and "
+            f"On {corpus} with {tokenizer}, {_frequencies(results, base)}counting reaches {counted[base]:.3f} bits per "
+            f"byte ({base.model}) and "
             f"{which} {others[best]:.3f}: {percent(abs(share))} {'fewer' if share < 0 else 'more'}"
             f"{_effort(results, base, best)}."
         )
+    return ""
+
+
+def _frequencies(results: Results, base: Experiment) -> str:
+    """What a model of order 1 reaches beside `base`, as the start of a sentence; empty where there is none."""
+    for each in results.experiments:
+        settings, bits = results.settings(each), overall(results, each).get("bits_per_byte")
+        alike = (each.corpus, each.tokenizer) == (base.corpus, base.tokenizer) and each != base
+        if alike and settings.get("kind") == "ngram" and settings.get("order") == 1 and bits is not None:
+            return f"the tokens' frequencies alone reach {bits:.3f} bits per byte ({each.model}), "
     return ""
 
 

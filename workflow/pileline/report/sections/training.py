@@ -9,7 +9,7 @@ from typing import Any
 from pileline.report import charts
 from pileline.report.read import Experiment, Results, Stage
 from pileline.report.sweeps import SHOWN, representatives
-from pileline.report.tables import MISSING, Cell, Chart, Section, Table, cells, count, decimal, percent
+from pileline.report.tables import MISSING, Cell, Chart, Section, Table, cells, count, decimal, duration, percent
 
 Metrics = dict[str, Any]
 NATS = "cross-entropy"  # the loss whose mean is in nats a token
@@ -23,11 +23,6 @@ class Column:
     title: str
     cell: Callable[[Metrics], Cell]
     dull: tuple[str, ...] = ()
-
-
-def _below(name: str) -> str:
-    """A stage's name without its first folder: demo/bpe2k/lstm of models/demo/bpe2k/lstm."""
-    return name.split("/", 1)[-1]
 
 
 def _counts(metrics: Metrics) -> bool:
@@ -122,48 +117,52 @@ NUMBERS = (
 )
 
 
-def _ways_table(stages: list[Stage]) -> Table | None:
+def _ways_table(stages: dict[str, Stage]) -> Table | None:
     """How each model was trained, in the columns that say something; None without one."""
     dull = {"", MISSING}
     texts, numbers = (
         [
             column
             for column in columns
-            if any(column.cell(stage.metrics).text not in dull.union(column.dull) for stage in stages)
+            if any(column.cell(stage.metrics).text not in dull.union(column.dull) for stage in stages.values())
         ]
         for columns in (TEXTS, NUMBERS)
     )
     if not texts and not numbers:
         return None
     rows = [
-        [Cell(_below(stage.name), href=stage.page), *(column.cell(stage.metrics) for column in (*texts, *numbers))]
-        for stage in stages
+        [Cell(name, href=stage.page), *(column.cell(stage.metrics) for column in (*texts, *numbers))]
+        for name, stage in stages.items()
     ]
     titles = ["Model", *(column.title for column in (*texts, *numbers))]
     return Table("How each was trained, by its manifest.", titles, rows, labels=1 + len(texts))
 
 
-def _models_table(stages: list[Stage]) -> Table:
-    """What each model is, how much it saw, where its losses ended."""
+def _models_table(stages: dict[str, Stage]) -> Table:
+    """What each model is, how much it saw and took, where its losses ended."""
+    timed = any(stage.run for stage in stages.values())
     rows = []
-    for stage in stages:
+    for name, stage in stages.items():
         metrics, other = stage.metrics, _other_loss(stage.metrics)
         rows.append(
             cells(
-                Cell(_below(stage.name), href=stage.page),
+                Cell(name, href=stage.page),
                 str(metrics.get("kind", MISSING)),
                 count(metrics.get("parameters")),
                 count(metrics.get("tokens_seen")),
                 decimal(metrics.get("epochs"), 2),
+                *([duration(stage.run.cpu_seconds if stage.run else None)] if timed else []),
                 Cell(decimal(metrics.get("final_training_loss")), note=f"{other}, not nats" if other else ""),
                 decimal(metrics.get("validation_loss")),
             )
         )
-    columns = ["Model", "Kind", "Parameters", "Tokens seen", "Epochs", "Training loss", "Validation loss"]
+    columns = ["Model", "Kind", "Parameters", "Tokens seen", "Epochs", *(["CPU time"] if timed else [])]
+    columns += ["Training loss", "Validation loss"]
     caption = (
         "Models from theory to practice. Losses in nats per token, which compare models of the same tokenizer; bits "
         "per byte compare all."
     )
+    caption += " CPU time is that of all cores together." if timed else ""
     return Table(caption, columns, rows, labels=2)
 
 
@@ -221,10 +220,10 @@ def loss_chart(stages: dict[str, Stage], more: str = "") -> Chart | None:
     return Chart(made, f"Training loss (thin) and validation loss (with marks) by tokens seen.{more}", wide=True)
 
 
-def _stages(results: Results, experiments: tuple[Experiment, ...], room: str) -> list[Stage]:
-    """What the experiments left in one of the stages' folders, with metrics."""
-    found = (results.get(f"{room}/{experiment.name}") for experiment in experiments)
-    return [stage for stage in found if stage and stage.metrics]
+def _stages(results: Results, experiments: tuple[Experiment, ...], room: str) -> dict[str, Stage]:
+    """What the experiments left in one of the stages' folders, with metrics, by what they are called."""
+    found = {each: results.get(f"{room}/{each.name}") for each in experiments if each.model is not None}
+    return {results.title(each): stage for each, stage in found.items() if stage and stage.metrics}
 
 
 def training(results: Results) -> Section | None:
@@ -234,11 +233,11 @@ def training(results: Results) -> Section | None:
         return None
     shown = _stages(results, representatives(results), "models")
     more = SHOWN if len(shown) < len(stages) else ""
-    drawn = loss_chart({_below(stage.name): stage for stage in shown}, more)
+    drawn = loss_chart(shown, more)
     values = {
         "table": _models_table(stages),
         "ways": _ways_table(stages),
-        "events": [(_below(stage.name), told) for stage in stages for told in happened(stage.metrics)],
+        "events": [(name, told) for name, stage in stages.items() for told in happened(stage.metrics)],
         "charts": [drawn] if drawn else [],
     }
     return Section("training", "Training", values)
@@ -246,13 +245,13 @@ def training(results: Results) -> Section | None:
 
 def exports(results: Results) -> Section | None:
     """In which architecture `transformers` reads each exported model, and how far its logits are from ours."""
-    rows = []
-    for stage in _stages(results, results.experiments, "exports"):
+    rows, stages = [], _stages(results, results.experiments, "exports")
+    for name, stage in stages.items():
         metrics, parity = stage.metrics, stage.metrics.get("parity") or {}
         difference = parity.get("largest_difference")
         rows.append(
             cells(
-                Cell(_below(stage.name), href=stage.page),
+                Cell(name, href=stage.page),
                 str(metrics.get("architecture") or MISSING),
                 "travels with it" if metrics.get("own_code") else "transformers' own",
                 MISSING if difference is None else f"{difference:.1e}".replace("-", "−"),
@@ -268,5 +267,5 @@ def exports(results: Results) -> Section | None:
         "The architecture in which transformers reads each model, and its logits beside ours: the largest difference, "
         "and the share of places at which both find the same token likeliest."
     )
-    example = f"exports/{_below(_stages(results, results.experiments, 'exports')[0].name)}"
-    return Section("exports", "Exports", {"table": Table(caption, columns, rows, labels=3), "folder": example})
+    folder = next(iter(stages.values())).name
+    return Section("exports", "Exports", {"table": Table(caption, columns, rows, labels=3), "folder": folder})
