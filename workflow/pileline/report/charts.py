@@ -162,7 +162,7 @@ def intervals(
             place: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
             axes.annotate(text(value), (high, y), **place)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # from the top, and no point on the frame
     axes.set_xlabel(label)
     if text:
         axes.margins(x=0.16)

@@ -155,7 +155,8 @@ def model_findings(results: Results) -> list[Finding]:
         for other in others:
             found = _compare(results, other, base)
             if found and other.model and base.model:
-                what = f"{other.model} against {base.model}, on {corpus} with {tokenizer}"
+                where = "" if results.one_pair else f", on {corpus} with {tokenizer}"
+                what = f"{other.model} against {base.model}{where}"
                 findings.append(finding(found, what, other.model, base.model))
     return findings
 
