@@ -318,7 +318,8 @@ def test_nearest_are_those_of_like_direction_without_the_token_itself():
     network = built("mlp").network
     with torch.no_grad():
         network.embedding.weight[7] = 3.0 * network.embedding.weight[11]
-    near = lesson.nearest(network, 11, 3)
+    near = lesson.nearest(network, 11, 3, range(V))
     assert near[0] == 7
     assert 11 not in near
-    assert sorted(lesson.nearest(network, 0, 999)) == list(range(1, V))
+    assert sorted(lesson.nearest(network, 0, 999, range(V))) == list(range(1, V))
+    assert 7 not in lesson.nearest(network, 11, 3, [token for token in range(V) if token != 7])

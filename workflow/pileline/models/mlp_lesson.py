@@ -139,9 +139,12 @@ def descend(
     return nats
 
 
-def nearest(network: FixedWindow, token: int, count: int) -> list[int]:
-    """The tokens whose embeddings point most nearly where `token`'s does, nearest first, without itself."""
+def nearest(network: FixedWindow, token: int, count: int, among: Sequence[int]) -> list[int]:
+    """The tokens of `among` whose embeddings point most nearly where `token`'s does, nearest first, without itself.
+
+    The embedding of a token that training never saw is as it was drawn, and near others by chance.
+    """
     table = F.normalize(network.embedding.weight.detach().float(), dim=1)
-    likeness = table @ table[token]
-    likeness[token] = -2.0
-    return likeness.topk(min(count, len(table) - 1)).indices.tolist()  # type: ignore[no-any-return]
+    others = [each for each in among if each != token]
+    likeness = table[others] @ table[token]
+    return [others[place] for place in likeness.topk(min(count, len(others))).indices.tolist()]
