@@ -67,6 +67,19 @@ def test_hollow_points_are_drawn_where_they_are() -> None:
     assert ">8<" not in plain
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("models/demo/bpe2k/transformer", "models/demo/bpe2k/transformer"),
+        ("models/tiny-shakespeare/characters/lstm-large", "models/tiny-shakespeare/…/lstm-large"),
+        ("c" * 60, "…/" + "c" * 34),
+    ],
+)
+def test_a_long_name_leaves_room_for_its_bar(name: str, shown: str) -> None:
+    assert charts.shortened(name) == shown
+    assert len(shown) <= charts.LONGEST
+
+
 def test_models_of_one_corpus_and_tokenizer_go_by_their_own_names(root: Path) -> None:
     alone = [each for each in EXPERIMENTS if each["corpus"] == "demo"]
     found = collect(root, alone, CONFIGURATION)

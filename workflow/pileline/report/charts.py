@@ -16,6 +16,7 @@ from pileline import plots
 WIDTH = 4.4  # inches; 422 CSS pixels
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX"
+LONGEST = 36  # characters of a name beside a bar, which would leave no room for the bar
 MOST_TICKS = 8  # that are written below an axis without touching each other
 Points = Sequence[tuple[float, float]]
 
@@ -44,6 +45,12 @@ def _rows_height(rows: int, legend: int = 0) -> float:
     return 0.75 + 0.27 * rows + 0.22 * ((legend + 1) // 2)
 
 
+def shortened(name: str) -> str:
+    """A name of at most `LONGEST` characters, cut before its last part: models/tiny-shakespeare/…/lstm-large."""
+    last = name.rpartition("/")[2][2 - LONGEST :]
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - len(last) - 2]}…/{last}"
+
+
 def bars(values: Mapping[str, float], label: str, alternative: str, text: Callable[[float], str]) -> str:
     """Horizontal bars, one a name, from the top, each with its value behind it."""
     figure, axes = plots.figure(WIDTH, _rows_height(len(values)))
@@ -51,7 +58,7 @@ def bars(values: Mapping[str, float], label: str, alternative: str, text: Callab
     axes.barh(range(len(names)), list(values.values()), color=plots.COLORS[0], height=0.66)
     for row, value in enumerate(values.values()):
         axes.annotate(text(value), (value, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
     axes.invert_yaxis()
     axes.margins(x=0.22)
     axes.set_xlim(left=0)
