@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from pileline import manifest, parts, sources
+from pileline import manifest, models, parts, sources
 from pileline.config import Config, check
 from pileline.models.transformer import Decoder, Shape, Transformer
+from pileline.report.read import KINDS
 from pileline.sources import Reading, SourceError
 from pileline.sources.http import Patience
 from pileline.training import derived
@@ -32,7 +33,7 @@ from tests.unit.hub_server import Hub
 from tests.unit.hub_server import download as download_from_hub
 
 ROOT = Path(__file__).parents[2]
-PRESETS = ["pile", "slimpajama", "fineweb-edu", "gpt2-124m", "tiny-shakespeare"]
+PRESETS = ["pile", "slimpajama", "fineweb-edu", "gpt2-124m", "tiny-shakespeare", "theory-to-practice"]
 SOON = Patience(attempts=6, first_wait=0.01, longest_wait=0.05)
 HUB = "https://huggingface.co"
 # Table 1 of the paper: each component's name in the records, and its epochs.
@@ -306,3 +307,36 @@ def test_gpt2_124m_has_the_data_of_fineweb_edu() -> None:
         assert recipe[part] == corpus[part]
     for part in ("sources", "corpora"):
         assert recipe[part]["fineweb-edu"] == corpus[part]["fineweb-edu"]
+
+
+# ----------------------------------------------------------------------------------------- from theory to practice
+def learns(model: str) -> tuple[str, float, str, int]:
+    """How a model of theory-to-practice learns: optimizer, rate, schedule, rows of a step."""
+    entry = used("theory-to-practice").part("models", model)
+    return entry["optimizer"], entry["rate"], entry["schedule"], entry["batch_tokens"] // entry["context"]
+
+
+def test_theory_to_practice_tells_every_kind_on_the_text_of_tiny_shakespeare() -> None:
+    config = used("theory-to-practice")
+    told = [config.part("models", experiment.model) for experiment in config.experiments]
+    assert list(dict.fromkeys(entry["kind"] for entry in told)) == list(KINDS)
+    assert [entry["order"] for entry in told if entry["kind"] == "ngram"] == [1, 2, 3, 5]
+    recipe, other = settings("theory-to-practice"), settings("tiny-shakespeare")
+    for part in ("holdout", "tokenizers", "evaluation"):
+        assert recipe[part] == other[part]
+    for part in ("sources", "corpora"):
+        assert recipe[part]["tiny-shakespeare"] == other[part]["tiny-shakespeare"]
+
+
+def test_theory_to_practice_has_the_classic_recipes() -> None:
+    entries = used("theory-to-practice").settings["models"]
+    assert learns("mlp")[0] == "sgd", "plain gradient descent, as in 2003"
+    changed = {key for key in entries["mlp"] if entries["mlp"][key] != entries["mlp-squared-error"][key]}
+    assert changed == {"loss", "rate"}, "a squared error's slopes are small: its own rate, all else alike"
+    lstm, base = entries["lstm"], entries["transformer-2017"]
+    gates = 4 * 128 * (64 + 128 + 2)  # two biases each, as torch has them
+    assert models.build(lstm, 300, 0, 1).parameters_count == 64 * 300 + gates + 129 * 300
+    assert learns("lstm") == ("adam", 0.001, "constant", 32)
+    assert (lstm["epochs"], lstm["warmup"], lstm["dropout"]) == (10, 0, 0)
+    assert (base["layers"], base["heads"], base["width"], base["mlp"] * base["width"]) == (6, 8, 512, 2048)
+    assert learns("transformer-2017")[:2] == ("adam", 0.001)
