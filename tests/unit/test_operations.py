@@ -62,6 +62,28 @@ def test_bfloat16_stays_bfloat16(name):
     torch.testing.assert_close(gradient, expected_gradient, rtol=5e-2, atol=5e-2)
 
 
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("strides", [(20, 5, 1), (1, 4, 16), (5, 20, 1), (0, 0, 0), (0, 5, 1)])
+def test_gradients_do_not_depend_on_how_numbers_lie_in_memory(name, strides):
+    generator = torch.Generator().manual_seed(1)
+    x, given = (torch.randn(80, generator=generator).as_strided((4, 4, 5), strides) for _ in range(2))
+    for laid in (x, x.contiguous()):
+        for gradient in (given, given.contiguous()):
+            found = []
+            for function in PAIRS[name]:
+                leaf = laid.detach().requires_grad_()
+                function(leaf).backward(gradient)
+                found.append(leaf.grad)
+            torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_of_no_numbers_there_is_no_gradient(name):
+    x = torch.empty(0, 4, requires_grad=True)
+    PAIRS[name][0](x).sum().backward()
+    assert x.grad.shape == (0, 4)
+
+
 def test_a_row_of_zeros_has_a_norm_and_a_gradient():
     x = torch.zeros(2, 4, requires_grad=True)
     rms_norm(x).sum().backward()

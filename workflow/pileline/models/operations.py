@@ -61,14 +61,14 @@ def _scale(x: Tensor, epsilon: float) -> Tensor:
 def _unscaled(gradient: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     """The gradient of an RMS norm's input: scale (gradient - y mean(y gradient))."""
     size = y.size(-1)
-    if y.device.type != "cpu" or y.dtype == torch.bfloat16:
+    if y.device.type != "cpu" or y.dtype != scale.dtype or not y.numel():
         along = (gradient * y).mean(dim=-1, keepdim=True)
         across: Tensor = torch.addcmul(gradient, y, along, value=-1) * scale
         return across.to(y.dtype)
     # Torch has this in one pass, as the gradient of a weight w = g v / |v| to v: g / |v| (dw - v sum(v dw) / |v|^2).
     lengths = torch.full_like(scale, math.sqrt(size)).view(-1, 1)
     gains = scale.view(-1, 1) * lengths
-    rows = gradient.reshape(-1, size), y.reshape(-1, size)
+    rows = (part.reshape(-1, size).contiguous() for part in (gradient, y))  # it reads them as if they were
     found: Tensor = torch.ops.aten._weight_norm_interface_backward(*rows, gains, lengths, 0)[0]
     return found.view(y.shape)
 
