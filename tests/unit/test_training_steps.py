@@ -170,9 +170,19 @@ def test_a_loss_that_ends_far_above_ln_v_stops_and_says_what_to_change(tmp_path)
 def test_an_end_is_judged_by_its_last_losses_and_not_after_a_few_steps():
     assert spikes.Spikes([9.0] * 127).level is None
     assert spikes.Spikes([9.0] * 64 + [2.0] * 64).level == 2.0
-    assert not advice.thrown_up(None, V)
-    assert not advice.thrown_up(1.2 * math.log(V), V)
-    assert advice.thrown_up(1.3 * math.log(V), V)
+    assert not advice.thrown_up(None, V, 4.0)
+    assert not advice.thrown_up(1.2 * math.log(V), V, None)
+    assert advice.thrown_up(1.3 * math.log(V), V, math.log(V))
+
+
+def test_a_loss_in_other_units_is_judged_by_where_it_began():
+    seen = spikes.Spikes()
+    for step in range(140):
+        seen.skip(500.0 - step, 0.1, 1.0)
+        seen = spikes.Spikes(**seen.state())
+    assert seen.first == 500.0
+    assert not advice.thrown_up(seen.level, V, seen.first)
+    assert advice.thrown_up(630.0, V, seen.first)
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,13 @@ def what_to_change(plan: Settled) -> str:
     return f"The weights are spoilt: lower {lower} by half or more, lengthen warmup ({plan.warmup}), {clip}{precision}"
 
 
-def thrown_up(loss: float | None, vocabulary: int) -> str:
-    """Why a training whose last losses have this mean, nats a token, has failed; empty where it has not."""
+def thrown_up(loss: float | None, vocabulary: int, first: float | None) -> str:
+    """Why a training whose last losses have this mean, nats a token, has failed; empty where it has not.
+
+    A network of the user's own may have a loss in other units, which only that of the `first` step tells about.
+    """
     nothing = math.log(vocabulary)
-    if loss is None or loss <= FAR * nothing:
+    if loss is None or loss <= FAR * max(nothing, first or 0.0):
         return ""
     return f"training ended at a loss of {loss:.4g}, far above ln V = {nothing:.4g}, which knowing nothing costs"
 

@@ -193,7 +193,7 @@ class Run:
 
         The best weights are kept where there is `patience`, so it is their loss that counts then.
         """
-        why = advice.thrown_up(self.spikes.level, self.model.vocabulary_size)
+        why = advice.thrown_up(self.spikes.level, self.model.vocabulary_size, self.spikes.first)
         if why and not (self.plan.patience is not None and math.isfinite(self.best_loss)):
             raise TrainingError(f"step {self.step}: {why}. {advice.what_to_change(self.plan)}")
 

@@ -45,11 +45,12 @@ class Spikes:
         in_a_row: int = 0,
         start: float | None = None,
         still: int = 0,
+        first: float | None = None,
     ) -> None:
         self.losses, self.norms = deque(losses, WINDOW), deque(norms, WINDOW)
         self.skipped, self.in_a_row = skipped, in_a_row
         self.still = still  # steps in a row without a gradient
-        self.start = start  # mean loss of the first steps, once there are enough
+        self.first, self.start = first, start  # loss of the first step; mean of the first ones, once there are enough
 
     def state(self) -> dict[str, Any]:
         """Lists and numbers."""
@@ -64,6 +65,7 @@ class Spikes:
                 norm > clip and norm > limit(self.norms, NORM_FLOOR * sum(self.norms) / len(self.norms))
             )
         if finite:
+            self.first = loss if self.first is None else self.first
             self.losses.append(loss)
             self.norms.append(norm)
             if self.start is None and len(self.losses) == FEWEST:
