@@ -18,7 +18,12 @@ DISTRIBUTIONS = st.lists(st.integers(0, 50), min_size=2, max_size=30).filter(any
 
 
 def bent(chances, seen=(), **changes):
-    return Sampling(**changes).bend(np.asarray(chances, dtype=float), seen)
+    """The distribution that is drawn from."""
+    kept, weights = Sampling(**changes).weigh(np.asarray(chances, dtype=float), seen)
+    assert (np.diff(kept) > 0).all()
+    found = np.zeros(len(chances))
+    found[kept] = weights / weights.sum()
+    return found
 
 
 # --------------------------------------------------------------------------------------------- sampling
@@ -70,14 +75,15 @@ def test_repetition_makes_what_was_seen_less_likely():
     st.integers(0, 9),
 )
 def test_what_is_drawn_is_possible_and_of_the_likeliest(chances, temperature, top_k, top_p, min_p, penalty, seed):
-    drawn = Sampling(temperature, top_k, top_p, min_p, penalty)
-    found = drawn.bend(chances, [0])
+    names = "temperature", "top_k", "top_p", "min_p", "repetition_penalty"
+    changes = dict(zip(names, (temperature, top_k, top_p, min_p, penalty), strict=True))
+    found = bent(chances, [0], **changes)
     assert found.sum() == pytest.approx(1)
     assert (found[chances == 0] == 0).all()
     assert np.count_nonzero(found) <= (top_k or len(chances))
     logarithms = np.log(np.maximum(chances, 1e-300)) * np.where(np.arange(len(chances)) == 0, penalty, 1)
     assert logarithms[found > 0].min() >= logarithms[found == 0].max(initial=-np.inf) - 1e-12
-    assert found[drawn.draw(chances, np.random.default_rng(seed), [0])] > 0
+    assert found[Sampling(**changes).draw(chances, np.random.default_rng(seed), [0])] > 0
 
 
 @settings(max_examples=30, deadline=None)

@@ -50,22 +50,15 @@ class Sampling:
             if not fits:
                 raise SamplingError(f"{name} is {getattr(self, name)}, {rule}")
 
-    def bend(self, chances: Floats, seen: Iterable[int] = ()) -> Floats:
-        """The distribution to draw from, float64 [V], of the model's own [V]; `seen` are the tokens of the text."""
-        kept, weights = self._weigh(chances, seen)
-        bent = np.zeros(len(chances))
-        bent[kept] = weights / weights.sum()
-        return bent
-
     def draw(self, chances: Floats, generator: np.random.Generator, seen: Iterable[int] = ()) -> int:
-        """One token, drawn with one number of `generator`."""
-        kept, weights = self._weigh(chances, seen)
+        """One token, drawn with one number of `generator`; `seen` are the tokens of the text."""
+        kept, weights = self.weigh(chances, seen)
         cumulated = weights.cumsum()
         place = int(cumulated.searchsorted(generator.random() * cumulated[-1], side="right"))
         return int(kept[min(place, len(kept) - 1)])
 
-    def _weigh(self, chances: Floats, seen: Iterable[int]) -> tuple[Floats, Floats]:
-        """The tokens that may be drawn, in ascending order, and the weight of each."""
+    def weigh(self, chances: Floats, seen: Iterable[int] = ()) -> tuple[Floats, Floats]:
+        """The tokens that may be drawn, in ascending order, and the weight of each, of the model's own chances [V]."""
         if self.repetition_penalty != 1:
             chances, places = chances.copy(), np.unique(np.fromiter(seen, dtype=np.int64))
             chances[places] **= self.repetition_penalty
