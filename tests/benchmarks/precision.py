@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from pileline import models
 from pileline.models.device import PRECISIONS, autocast, choose_precision
-from pileline.training import derived
+from pileline.training import derived, memory
 
 # vocabulary, layers, width, context, batch
 SHAPES = (
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    memory.keep()  # as training does
     rows = []
     for shape in SHAPES:
         compiled = not arguments.no_compile and shape in COMPILED

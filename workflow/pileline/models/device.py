@@ -1,13 +1,13 @@
 """Which device a model runs on, how it rounds there, and whether it is compiled.
 
 `auto` chooses a device by what the machine has, and a precision by what the device computes in hardware. Where a CPU
-multiplies bfloat16 (AVX512-BF16 or AMX), training a transformer with it took 0.98 of float32's time at a width of 64,
-0.90 and 0.78 at 128 (vocabularies of 70 and 2000), 0.67 at 192, 0.62 at 256, 0.59 at 384, so it is never slower. A CPU
-without takes 44 to 500 times as long with it. A GPU is 2 to 4 times as fast with it.
+multiplies bfloat16 (AVX512-BF16 or AMX), training a transformer with it took 0.74 of float32's time at a width of 64,
+0.61 and 0.58 at 128 (vocabularies of 70 and 2000), 0.53 at 192, 256 and 384. A CPU without takes 44 to 500 times as
+long with it. A GPU is 2 to 4 times as fast with it.
 
 Compiling takes a minute or so and pays on a GPU whose work takes longer than that. On a CPU the steps of a small
-transformer were 1.3 (float32) and 1.5 (bfloat16) times as fast, which had paid for compiling after 1,000 and 1,600 of
-them. It is left to `compile: true` there: it needs a C++ compiler and Python's headers, and gives up sparse gradients.
+transformer were 1.15 times as fast in float32, which paid for compiling after 5,200 of them, and 0.9 times in bfloat16.
+It is left to `compile: true` there: it needs a C++ compiler and Python's headers, and gives up sparse gradients.
 
 `python -m tests.benchmarks.precision` measures all of this. The choices depend on the machine and the settings alone,
 and are recorded with the model: weights are the same to the bit only on one kind of hardware.
