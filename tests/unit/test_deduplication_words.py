@@ -18,7 +18,6 @@ from pileline.documents import Document
 
 from tests.unit.test_deduplication import run, store
 
-NO_HOLDOUT = {"validation": 0.0, "test": 0.0}
 TEXTS = st.lists(st.text(alphabet="aB c\n_.ﬁß①ẞé\u0301这\u0000𝄞\ud800", max_size=25), min_size=1, max_size=9)
 
 
