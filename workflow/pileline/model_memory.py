@@ -57,7 +57,7 @@ def training_megabytes(settings: Settings, vocabulary: int, tokens: int) -> int:
     if settings["kind"] == "ngram":
         return BASE_MB + size // 10**6
     size += WEIGHT_BYTES * weights(settings, vocabulary)
-    if settings["device"] == "cpu":  # else they lie on the GPU that the job asks for
+    if settings["device"] != "cuda":  # else they lie on the GPU that the job asks for; `auto` may find none
         step = (number["batch_tokens"] or BATCH_TOKENS) // (number["accumulate"] * number["processes"])
         size += ACTIVATION_BYTES * step * number.get("layers", 1) * number.get("width", number.get("hidden", 0))
     started = number["processes"] + (number["processes"] > 1)  # and the one that starts them
