@@ -80,7 +80,7 @@ def test_a_line_of_a_dictionary_that_cannot_be_decoded_is_counted() -> None:
 
 def test_wordnet_has_its_glosses_with_their_words() -> None:
     line = '00355453 00 s 02 idle(p) 0 at_rest 1 001 & 00355258 a 0000 | not moving; "an idle hand"  '
-    found = read(f"  1 the licence\n{line}\nbroken\n", format="wordnet")
+    found = read(f"  1 the licence\n{line}\n\nbroken\n", format="wordnet")
     assert found[0].text == 'idle, at rest: not moving; "an idle hand"'
     assert found[0].metadata == {"words": ["idle", "at rest"]}
     assert found[1][1:] == (6, {}, MALFORMED)

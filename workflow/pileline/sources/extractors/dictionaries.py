@@ -45,7 +45,7 @@ def read_wordnet(stream: IO[bytes], reading: Reading, _: str) -> Iterator[Record
     for line in lines(stream, reading):
         if isinstance(line, Record):
             yield line
-        elif not line.startswith("  "):  # the licence above is indented
+        elif line and not line.startswith("  "):  # the licence above is indented
             fields, _, gloss = line.partition(" | ")
             words = _words(fields.split(" "))
             if words and gloss.strip():
