@@ -226,7 +226,8 @@ class NGram(LanguageModel):
         inside[starts] = False
         tokens[inside] = np.concatenate(documents) if inside.any() else ()
         begins = np.repeat(starts, lengths)
-        logarithms = np.log(self._probabilities(tokens, np.arange(len(tokens)) - begins + 1))
+        chances = self._probabilities(tokens, np.arange(len(tokens)) - begins + 1)
+        logarithms = np.log(chances, out=np.zeros_like(chances), where=inside)  # a document's start is not predicted
         return [logarithms[a + 1 : a + n] for a, n in zip(starts, lengths, strict=True)]
 
     def _probabilities(self, tokens: Integers, reach: Integers) -> Floats:
