@@ -62,7 +62,7 @@ def test_it_grows_with_what_takes_memory() -> None:
         "wide": WIDE | {"device": "cpu"},
         "parted": WIDE | {"device": "cpu", "accumulate": 4},
         "many": WIDE | {"device": "cpu", "processes": 2},
-        "gpu": WIDE,
+        "gpu": WIDE | {"device": "cuda"},
         "own": {"kind": "my_models:Tiny", "width": 16},
     }
     size = {name: model_memory.training_megabytes(part, 2048, 0) for name, part in settings_of(**parts).items()}
