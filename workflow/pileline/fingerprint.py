@@ -18,6 +18,7 @@ import ast
 import hashlib
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -36,9 +37,32 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@cache
+@dataclass(frozen=True)
+class Code:
+    """What counts in some Python: what it does, in 12 hexadecimal digits, and what it imports, anywhere in it."""
+
+    digest: str
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+
+    def names(self, module: str = "") -> set[str]:
+        """Dotted names that the code imports; relative ones are resolved against `module`."""
+        found: set[str] = set()
+        for node in self.imports:
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+                continue
+            base = node.module or ""
+            if node.level:
+                parent = module.split(".")[: -node.level]
+                base = ".".join([*parent, base]) if base else ".".join(parent)
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+        return found
+
+
 def _tree(source: str) -> ast.Module:
     """The syntax tree of some Python; of a notebook cell with magics (`%time`, `!ls`) as IPython would run it."""
     try:
@@ -50,42 +74,25 @@ def _tree(source: str) -> ast.Module:
         return ast.parse(plain)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """A copy of the tree in which docstrings are gone."""
-    copy = ast.parse(ast.unparse(tree))
-    for node in ast.walk(copy):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return copy
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-@cache
-def _digest(source: str) -> str:
-    """12 hexadecimal digits that change when what the code does may change."""
-    text = ast.unparse(_without_docstrings(_tree(source)))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+@cache  # each module is reached from many notebooks, and each run of Snakemake looks at all of them
+def _code(source: str) -> Code:
+    """Read some Python once, by one walk through its syntax tree. Raises `SyntaxError` if it is none."""
+    tree = _tree(source)
+    imports = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        elif isinstance(node, DOCUMENTED) and node.body and _is_docstring(node.body[0]):
+            node.body = node.body[1:] or [ast.Pass()]
+    return Code(hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12], tuple(imports))
 
 
-def _imports(source: str, module: str = "") -> set[str]:
-    """Dotted names that the code imports, anywhere in it; relative ones are resolved against `module`."""
-    found: set[str] = set()
-    for node in ast.walk(_tree(source)):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parent = module.split(".")[: -node.level]
-                base = ".".join([*parent, base]) if base else ".".join(parent)
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names)
-    return found
+def _code_of(file: Path) -> Code:
+    return _code(file.read_text(encoding="utf-8"))
 
 
 def _file_of(module: str, root: Path | None = None) -> Path | None:
@@ -121,7 +128,7 @@ def _closure(names: set[str]) -> tuple[dict[str, Path], set[str]]:
                 modules[module] = file
                 # A package's __init__ resolves its relative imports against itself, a module against its parent.
                 base = f"{module}.__init__" if file.name == "__init__.py" else module
-                pending += sorted(_imports(file.read_text(encoding="utf-8"), base))
+                pending += sorted(_code_of(file).names(base))
     return modules, packages
 
 
@@ -145,7 +152,7 @@ def _pin(package: str) -> str:
 def _entries(names: set[str]) -> list[str]:
     modules, packages = _closure(names)
     files = [
-        f"workflow/{PACKAGE}/{file.relative_to(LIBRARY).as_posix()}:{_digest(file.read_text(encoding='utf-8'))}"
+        f"workflow/{PACKAGE}/{file.relative_to(LIBRARY).as_posix()}:{_code_of(file).digest}"
         for file in modules.values()
     ]
     return sorted(files) + sorted(_pin(package) for package in packages)
@@ -156,11 +163,11 @@ def notebook_code(path: str | Path) -> list[str]:
     code = notebooks.read(path).code
     for number, cell in enumerate(code, 1):
         try:
-            _tree(cell)
+            _code(cell)
         except SyntaxError as error:
             raise notebooks.NotebookError(f"{path}: code cell {number} is not valid Python: {error}") from None
-    own = hashlib.sha256("\n".join(_digest(cell) for cell in code).encode()).hexdigest()[:12]
-    return [f"{Path(path).as_posix()}:{own}", *_entries(set().union(*map(_imports, code)))]
+    own = hashlib.sha256("\n".join(_code(cell).digest for cell in code).encode()).hexdigest()[:12]
+    return [f"{Path(path).as_posix()}:{own}", *_entries(set().union(*(_code(cell).names() for cell in code)))]
 
 
 @cache
@@ -181,12 +188,10 @@ def own_code(module: str) -> str:
             elif part not in found:
                 found[part] = file
                 base = f"{part}.__init__" if file.name == "__init__.py" else part
-                pending += sorted(_imports(file.read_text(encoding="utf-8"), base))
+                pending += sorted(_code_of(file).names(base))
     if module not in found:
         raise FileNotFoundError(f"no file {module.replace('.', '/')}.py beside config.yaml")
-    files = [
-        f"{file.relative_to(here)}:{_digest(file.read_text(encoding='utf-8'))}" for _, file in sorted(found.items())
-    ]
+    files = [f"{file.relative_to(here)}:{_code_of(file).digest}" for _, file in sorted(found.items())]
     return " ".join(files + _entries(others - {*found}))
 
 
