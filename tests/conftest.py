@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 TRACKED = ("Snakefile", "workflow", "notebooks", "envs", "pyproject.toml")
@@ -194,10 +195,16 @@ def new_line(folder: Path) -> Line:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """The small line, run from nothing to its report. Tests must not change it: they take a `line`."""
-    line = new_line(tmp_path_factory.mktemp("finished") / "line")
-    done = line.run()
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    """The small line, run from nothing to its report, once for all test processes. Tests take a `line` to change."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "finished.lock"):
+        line, ended = Line(shared / "finished"), shared / "finished.ended"
+        if not line.folder.exists():
+            done = new_line(line.folder).run()
+            ended.write_text("" if done.returncode == 0 else done.stdout[-5000:] + done.stderr[-5000:])
+    said = ended.read_text()
+    assert not said, said
     return line
 
 

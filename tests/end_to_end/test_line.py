@@ -91,7 +91,7 @@ def test_a_line_that_was_killed_goes_on_and_ends_with_the_same_bytes(finished: L
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert line.snakemake("--unlock").returncode == 0
-    done = line.snakemake("--cores", "2", target)
+    done = line.run(target, "--rerun-incomplete")
     assert done.returncode == 0, done.stderr[-3000:]
     before, after = finished.contents(), line.contents()
     assert {name for name in after if after[name] != before.get(name)} == set()
@@ -102,6 +102,11 @@ def test_every_file_is_the_one_that_its_manifest_names(finished: Line) -> None:
     assert len(found) > 15
     for path in found:
         manifest.read(path.parent).verify()
+
+
+def test_the_list_of_fonts_is_made_once_for_all_stages(finished: Line) -> None:
+    (fonts,) = (finished.folder / ".snakemake/matplotlib").glob("fontlist*.json")
+    assert fonts.stat().st_mtime < (finished.folder / "results/corpora/demo/manifest.json").stat().st_mtime
 
 
 # ---------------------------------------------------------------------------------------- accounting

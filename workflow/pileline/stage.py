@@ -34,6 +34,7 @@ from pileline import fingerprint, manifest
 from pileline import notebook as notebooks
 
 RUN_RECORD = "run.json"
+FONTS = ".snakemake/matplotlib"  # its list of this machine's fonts, which takes seconds to make, for all stages
 KERNEL_START_SECONDS = 180  # a machine that is full of work starts a kernel slowly
 
 
@@ -102,7 +103,7 @@ def _environment(threads: int, folder: str) -> None:
         "JUPYTER_RUNTIME_DIR": folder,  # connection files of kernels that start at once must not meet
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one in the user's home
         "IPYTHONDIR": folder,
-        "MPLCONFIGDIR": folder,
+        "MPLCONFIGDIR": str(Path(FONTS).absolute()),
         "MPLBACKEND": "agg",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
