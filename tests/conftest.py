@@ -58,6 +58,12 @@ def write_texts(folder: Path) -> None:
         (code / f"{path.stem}.txt").write_text(path.read_text(encoding="utf-8")[:20_000], encoding="utf-8")
 
 
+def default_config() -> dict[str, Any]:
+    """config.yaml as it is read, to change."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
 def own_code() -> dict[str, str]:
     """The modules that the README shows as the user's own, by the file's name in their first line."""
     blocks = re.findall(

@@ -13,7 +13,7 @@ import ftfy
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pileline import cleaning, documents, manifest, sources
 from pileline.cleaning import CleaningError, Removal
@@ -46,7 +46,6 @@ DAMAGE = [
 DAMAGE += ["\r\n", "\r", "\n", "\t", "\f", "\u2028", "\ufeff", " ", "plain text", "&", "ÃƒÂ©", "語", "\xa0", "Â\xa0"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(DAMAGE) | st.text(max_size=4), max_size=20).map("".join))
 @example("<b>\n＆amp;é")  # a "<" in an earlier line keeps the entities of later ones
 @example("é&lt;\n&amp;é")
@@ -55,7 +54,6 @@ def test_fix_unicode_is_ftfy_to_the_byte(text: str) -> None:
         assert FixUnicode(form).apply(text) == ftfy.fix_text(text, normalization=form)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("".join(map(chr, range(128)))), max_size=60))
 def test_fix_unicode_is_ftfy_on_ascii(text: str) -> None:
     assert FixUnicode().apply(text) == ftfy.fix_text(text, normalization="NFC")
@@ -74,7 +72,6 @@ def slimpajama_length(text: str) -> int:
     return len(re.sub(r"\s+", " ", bare.strip()))
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("aB.,!  \n\té語İ"), max_size=60), st.integers(1, 40))
 def test_short_counts_as_slimpajama(text: str, characters: int) -> None:
     goes = isinstance(Short(characters).apply(text), Removal)
@@ -126,7 +123,6 @@ TEXTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(TEXTS, st.sampled_from([1.0, 0.5]), st.booleans())
 def test_the_books_balance_at_every_step(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], fraction: float, strange: bool

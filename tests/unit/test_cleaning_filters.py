@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import checks, cleaning
@@ -19,7 +17,8 @@ from pileline.cleaning.fineweb import FineWeb
 from pileline.cleaning.gopher import GopherQuality, GopherRepetition
 from pileline.cleaning.words import words_of
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import default_config
+
 PIECES = ["the", "of", "a", "river", "and", "with", "1990", "#", "...", "…", "•", "-", "end.", "Mr.", "so,", "don't"]
 PIECES += ["\n", "\n\n", " \n", "word " * 6, "the river of a river\n", "語語。", "[3]", "{", "use cookies", "x" * 30]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=90).map(" ".join)
@@ -78,7 +77,7 @@ def test_splitting_takes_time_in_proportion_to_length() -> None:
         assert "".join(words_of(unit * 100_000)) == unit * 100_000
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(TEXTS, max_size=6))
 def test_the_vocabulary_counts_as_a_list_of_words_does(texts: list[str]) -> None:
     made = vocabulary.Vocabulary()
@@ -119,7 +118,6 @@ def quality_by_hand(text: str, made: GopherQuality) -> str | None:
     return next((name for name, broken in rules if broken), None)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.sampled_from([0, 5, 50]), st.sampled_from([0.05, 0.1, 0.4]))
 def test_gopher_quality_decides_as_by_hand(text: str, least: int, symbols: float) -> None:
     text = re.sub(r"[^\x00-\x7f…•語。]", "é", text)  # what is a letter in other scripts is no matter of these rules
@@ -210,7 +208,6 @@ def test_each_bound_of_gopher_repetition(rule: str) -> None:
     assert reason(GopherRepetition(**{**OFF, rule: share - 1e-9}), REPEATED) == RULES[rule]
 
 
-@settings(deadline=None)
 @given(TEXTS.filter(bool), st.floats(0.2, 3.0))
 def test_gopher_repetition_decides_as_by_hand(text: str, strictness: float) -> None:
     limits = {field.name: min(1.0, field.default * strictness) for field in dataclasses.fields(GopherRepetition)}
@@ -304,7 +301,6 @@ def fineweb_by_hand(text: str, made: FineWeb) -> str | None:
     return next((name for name, broken in rules if broken), None)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(0, 40), st.floats(0, 1), st.floats(0, 1))
 def test_fineweb_decides_as_by_hand(text: str, line: int, short: float, duplicate: float) -> None:
     text = re.sub(r"[^\x00-\x7f…•語。]", "é", text)
@@ -340,7 +336,7 @@ def test_each_bound_of_fineweb(setting: str, kept: float, removed: float, expect
 
 
 # ------------------------------------------------------------------------------------------------ all filters
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(TEXTS | st.text(max_size=30), max_size=6))
 def test_filters_are_total_and_do_not_see_a_texts_neighbours(texts: list[str]) -> None:
     for name, kind in FILTERS.items():
@@ -365,7 +361,7 @@ def test_the_schema_knows_every_filter() -> None:
 
 
 def test_every_recipe_of_the_default_configuration_is_one_of_the_library() -> None:
-    recipes = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["recipes"]
+    recipes = default_config()["recipes"]
     assert {"none", "slimpajama", "gopher", "c4", "fineweb", "full"} <= set(recipes)
     for recipe in recipes.values():
         entries = [(entry, {}) if isinstance(entry, str) else next(iter(entry.items())) for entry in recipe]

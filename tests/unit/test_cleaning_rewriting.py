@@ -98,7 +98,7 @@ COMMON = ["\r\n", *"abzA .,?!\n<'0éèàçñüœŒÂÃ€™“”‘’–—�
 LETTERS = st.sampled_from(NAMED) | st.sampled_from(COMMON)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(LETTERS, max_size=14).map("".join), st.sampled_from(["NFC", "NFKD"]))
 @example("\u200b\n\n\xc3 \xbd", "NFC")  # bad at the beginning of a line alone
 @example("l’été “ça” ﬁn", "NFC")
@@ -229,7 +229,7 @@ MIXED = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(MIXED | st.text(max_size=20), max_size=12), st.lists(st.sampled_from(NAMES), max_size=4))
 def test_the_books_of_any_recipe_balance(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], names: list[str]

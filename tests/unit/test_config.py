@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import checks as configuration
@@ -21,6 +20,8 @@ from pileline import fingerprint
 from pileline.checks import ConfigError
 from pileline.config import Config, check
 from pileline.workflow import Workflow, load
+
+from tests.conftest import default_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,10 +250,10 @@ def ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from ways(item, (*way, key))
 
 
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+DEFAULT = default_config()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(changes=st.lists(st.tuples(st.sampled_from(list(ways(DEFAULT))), JSON_LIKE), min_size=1, max_size=4))
 def test_whatever_stands_there_is_checked_or_refused(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     raw = copy.deepcopy(DEFAULT)

@@ -47,7 +47,6 @@ def test_a_window_is_the_polynomial_of_its_characters() -> None:
 
 
 @given(TEXTS, st.sampled_from(sorted(SHINGLERS)))
-@settings(deadline=None)
 def test_true_similarity_equals_that_of_python_sets(texts: list[str], size: int) -> None:
     sets = ShingleSets(texts, SHINGLERS[size], "/tmp")
     assert sets.sizes.tolist() == [len(shingles(normalized(text), size)) for text in texts]
@@ -180,7 +179,7 @@ def greedy(groups_: list[list[int]], similar: np.ndarray, guarded: int) -> dict[
         )
     )
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_rounds_give_what_going_one_by_one_gives(case: tuple[list[list[int]], list[bool], int]) -> None:
     rows, flags, guarded = case
     n = len(rows)

@@ -27,7 +27,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 @given(st.integers(0, 1000), st.integers(1, 5), st.sampled_from([1, 7, 4096]))
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_every_byte_is_the_same_for_any_number_of_parts(seed: int, parts: int, group: int) -> None:
     rows = corpus(seed)[:120]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:

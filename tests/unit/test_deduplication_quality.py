@@ -90,7 +90,7 @@ ENTRIES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6)), max_size=60
 
 
 @given(ENTRIES, st.lists(st.integers(0, 45), max_size=40), st.sampled_from([1, 5, 1 << 22]), st.integers(1, 4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_table_finds_what_a_dictionary_finds(
     entries: list[tuple[int, int]], asked: list[int], waiting: int, groups: int
 ) -> None:

@@ -27,7 +27,7 @@ def strings(made: Codes) -> list[str]:
 
 
 @given(TEXTS)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_code_points_are_those_of_the_normalized_text(texts: list[str]) -> None:
     made = Codes.normalized(texts)
     assert strings(made) == [normalized(text) for text in texts]
@@ -36,7 +36,7 @@ def test_code_points_are_those_of_the_normalized_text(texts: list[str]) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_text_is_normalized_as_for_its_key(text: str) -> None:
     assert strings(Codes.normalized([text, "x"])) == [normalized(text), "x"]
 
@@ -48,7 +48,6 @@ def test_every_code_point_is_told_as_the_regular_expression_tells_it() -> None:
 
 
 @given(TEXTS, st.integers(1, 4))
-@settings(deadline=None)
 def test_ngrams_are_equal_exactly_where_runs_of_words_are(texts: list[str], size: int) -> None:
     hashes, counts = words.ngrams(Codes.normalized(texts), size, seed=3)
     cut = [[word for word in normalized(text).split(" ") if word] for text in texts]

@@ -53,7 +53,7 @@ def table(path, texts, source="s"):
 texts = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(texts)
 def test_a_uniform_byte_model_needs_exactly_eight_bits(tmp_path_factory, found):
     path = table(tmp_path_factory.mktemp("x") / "test.parquet", found)
@@ -64,7 +64,7 @@ def test_a_uniform_byte_model_needs_exactly_eight_bits(tmp_path_factory, found):
     assert summary["overall"]["bytes"] == sum(len(text.encode()) for text in found)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(texts)
 def test_the_denominator_is_the_text_whatever_the_tokens(tmp_path_factory, found):
     path = table(tmp_path_factory.mktemp("x") / "test.parquet", found)

@@ -100,7 +100,7 @@ def shapes(draw):
     }
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shapes())
 def test_whatever_is_trained_can_be_exported(made, tmp_path, shape):
     model = built(made, shape)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pileline import manifest, sources
 from pileline.sources import Reading
@@ -35,7 +35,6 @@ def texts(data: bytes | str, **reading: Any) -> list[str]:
     return [record.text for record in found]
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=300), name=st.sampled_from(sorted(EXTRACTORS)))
 def test_anything_is_read_or_has_a_reason(data: bytes, name: str) -> None:
     for record in read(data, format=name):
@@ -122,7 +121,6 @@ def test_a_catalogue_has_its_translations(order: str) -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(st.characters(exclude_characters="\0\4", codec="utf-8"), min_size=1), st.text("ab猫")))
 def test_a_catalogue_has_what_python_reads_of_it(pairs: dict[str, str]) -> None:
     data = catalogue(PAIRS | pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docutils.core import publish_doctree
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pileline.sources.formats import MALFORMED, MISSING
 
@@ -147,7 +147,6 @@ Done."""
     ]
 
 
-@settings(deadline=None)  # docutils is slow at first
 @given(
     st.lists(
         st.sampled_from(["word", "*word*", "**bold**", "``a*b``", "`link <https://x.org/>`__", "1 * 2"]), min_size=1

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import yaml
 from pileline.checks import ConfigError
 from pileline.config import check
 from pileline.files import matching_files
@@ -15,7 +13,8 @@ from pileline.sources import files
 from pileline.sources.errors import SourceError
 from pileline.workflow import Workflow
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import default_config
+
 NAMES = ["texts/b.txt", "texts/deep/er/a.txt", "texts/c.md", "texts/.hidden.txt", "texts/.git/x.txt", "texts/[1]/d.txt"]
 
 
@@ -71,7 +70,7 @@ def test_links_are_followed_but_not_in_a_circle(here: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["texts/**", "~/texts/**/*.txt", "texts/*"])
 def test_the_rules_and_the_stage_see_the_same_files(here: Path, pattern: str) -> None:
-    raw: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw = default_config()
     raw["sources"]["mine"] = {"path": pattern}
     seen = Workflow(check(raw)).local_files(SimpleNamespace(source="mine", part="1-of-1"))
     assert seen == [file["path"] for file in files.describe(files.matching(pattern))] != []
@@ -82,7 +81,7 @@ def test_the_rules_and_the_stage_see_the_same_files(here: Path, pattern: str) ->
     [("texts", "it is a folder, so write texts/\\*\\* for all"), ("nowhere/*", "put files there or mend it")],
 )
 def test_a_glob_without_files_is_named_before_anything_runs(here: Path, pattern: str, hint: str) -> None:
-    raw: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw = default_config()
     raw["sources"]["mine"] = {"path": pattern}
     with pytest.raises(ConfigError, match=hint):
         Workflow(check(raw)).local_files(SimpleNamespace(source="mine", part="1-of-1"))

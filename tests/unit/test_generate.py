@@ -36,7 +36,7 @@ def test_top_k_and_temperature():
     assert bent(CHANCES, temperature=0.0).tolist() == [0, 1, 0, 0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=60).filter(any), st.integers(1, 61))
 def test_top_k_keeps_the_first_of_the_likeliest(counts, k):
     chances = np.array(counts) / sum(counts)
@@ -64,7 +64,6 @@ def test_repetition_makes_what_was_seen_less_likely():
     assert bent([0.6, 0.4], [0], temperature=0.0, repetition_penalty=2.0).tolist() == [0, 1]
 
 
-@settings(deadline=None)
 @given(
     DISTRIBUTIONS,
     st.floats(0.1, 3),
@@ -86,7 +85,7 @@ def test_what_is_drawn_is_possible_and_of_the_likeliest(chances, temperature, to
     assert found[Sampling(**changes).draw(chances, np.random.default_rng(seed), [0])] > 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(DISTRIBUTIONS, st.floats(0.2, 2), st.integers(1, 31), st.floats(0.05, 0.95))
 def test_cuts_are_those_of_transformers(chances, temperature, top_k, top_p):
     import torch

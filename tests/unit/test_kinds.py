@@ -82,7 +82,7 @@ def test_score_is_the_product_of_predictions(case):
 
 
 @every_case
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_what_comes_later_has_no_say(case, data):
     model = model_of(case)
@@ -96,7 +96,7 @@ def test_what_comes_later_has_no_say(case, data):
 
 
 @every_case
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(0, 60), min_size=1, max_size=6), at_once=st.integers(1, 80))
 def test_score_does_not_depend_on_the_batch(case, lengths, at_once):
     model = model_of(case)
@@ -164,7 +164,7 @@ def test_what_is_kept_while_it_writes_does_not_outlive_it(case):
 
 
 @every_learned_case
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_tokens_read_in_parts_have_the_hidden_states_of_the_whole(case, lengths, seed):
     network = model_of(case, context=24).network

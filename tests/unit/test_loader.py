@@ -50,7 +50,7 @@ def an_epoch(loader: shards.Loader) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.integers(1, 3000), st.integers(0, 10), st.integers(0, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_order_holds_every_number_once(n: int, seed: int, epoch: int) -> None:
     order = Permutation(n, [seed, epoch])
     found = order(np.arange(n))
@@ -105,7 +105,7 @@ def test_batches_are_a_function_of_seed_and_step(packing: str, weights: dict[str
 
 @pytest.mark.parametrize("packing", shards.PACKINGS)
 @given(batch=st.integers(1, 9), data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_ranks_share_the_same_batches(packing: str, batch: int, data: st.DataObject) -> None:
     split = split_of([3, 9, 1, 30, 5, 2] * 5)
     ranks = data.draw(st.integers(1, batch))
@@ -238,6 +238,6 @@ def test_no_more_than_ahead_is_made_and_the_thread_ends() -> None:
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 4), st.integers(0, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_work_done_ahead_keeps_its_order(items: list[int], threads: int, ahead: int) -> None:
     assert list(in_order(lambda item: item * 2, items, threads, ahead)) == [item * 2 for item in items]

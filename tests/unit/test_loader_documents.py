@@ -32,7 +32,7 @@ def a_document(length: int, seed: int) -> np.ndarray:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_places_see_their_own_document_alone(lengths: list[int], missing: int) -> None:
     """`missing` tokens are cut from the block's start, as concatenation does."""
     row = np.concatenate([a_document(length, n) for n, length in enumerate(lengths)])[min(missing, lengths[0] - 1) :]
@@ -46,7 +46,7 @@ def test_places_see_their_own_document_alone(lengths: list[int], missing: int) -
 
 @pytest.mark.parametrize("bigrams", [0, 31])
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=4), st.integers(0, 1000))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_separate_documents_are_computed_as_if_each_stood_alone(bigrams: int, lengths: list[int], seed: int) -> None:
     model = built("transformer", documents="separate", bigrams=bigrams)
     parts = [a_document(length, seed + n) for n, length in enumerate(lengths)]

@@ -21,7 +21,7 @@ def stream_of(split: shards.ShardSet) -> list[int]:
 
 
 @given(LENGTHS, st.integers(1, 16), st.integers(1, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_best_fit_predicts_every_token_of_the_stream_once(lengths: list[int], context: int, batches: int) -> None:
     split = split_of(lengths, batches)
     if split.n_tokens < 2:
@@ -34,7 +34,7 @@ def test_best_fit_predicts_every_token_of_the_stream_once(lengths: list[int], co
 
 
 @given(LENGTHS, st.integers(1, 16))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_best_fit_cuts_only_what_is_longer_than_a_row(lengths: list[int], context: int) -> None:
     split = split_of(lengths)
     loader = shards.Loader(split, 1, context, 1, packing="best_fit")
@@ -54,7 +54,7 @@ def test_best_fit_cuts_only_what_is_longer_than_a_row(lengths: list[int], contex
 
 
 @given(LENGTHS, st.integers(1, 16))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_concatenation_is_counted_as_it_is(lengths: list[int], context: int) -> None:
     split = split_of(lengths)
     if split.n_tokens <= context:
@@ -71,7 +71,7 @@ def test_concatenation_is_counted_as_it_is(lengths: list[int], context: int) -> 
 
 
 @given(st.lists(st.integers(1, 20), max_size=40), st.integers(20, 30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bins_are_those_of_best_fit_decreasing(lengths: list[int], capacity: int) -> None:
     """Against a plain search of all bins; which of two equally full bins is taken does not matter to the loads."""
     found = fit(np.array(lengths, dtype=np.int64), capacity)

@@ -228,7 +228,7 @@ def test_the_shuffle_depends_on_the_seed_alone(case: Any, tmp_path: Path) -> Non
         assert content(tmp_path / "other")[f"{name}.parquet"] == content(output)[f"{name}.parquet"]
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     st.fixed_dictionaries({source: st.integers(1, 4) for source in "abcd"}),
     st.integers(200, 10**5),
@@ -280,7 +280,7 @@ def test_the_shuffle_mixes_sources_and_parts_copies(case: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------- piles
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.binary(min_size=16, max_size=16), unique=True, max_size=80), st.integers(1, 3000), st.data())
 def test_piles_are_a_sort(
     tmp_path_factory: pytest.TempPathFactory, places: list[bytes], pile_bytes: int, data: st.DataObject

@@ -40,7 +40,6 @@ def resolved(weights: Mapping[str, float], sizes: Mapping[str, int], caps: Any =
     return mixing.resolve(made, {source: Supply(Amount(1, size)) for source, size in sizes.items()})
 
 
-@settings(deadline=None)
 @given(_SOURCES, st.floats(0.001, 10**7), st.floats(0.1, 20))
 def test_shares_fill_the_size_in_proportion_and_no_source_is_repeated_too_often(
     sources: dict[str, tuple[float, int]], size_mb: float, most: float
@@ -114,7 +113,7 @@ def test_epochs_beyond_reason_are_refused_before_they_fill_the_disk() -> None:
 
 
 # -------------------------------------------------------------------------------------------- caps
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=60), st.floats(0, 1.2), st.integers(0, 3))
 def test_a_cap_admits_by_hash_as_much_as_fits(lengths: list[int], share: float, seed: int) -> None:
     keys = [documents.key_of(f"text {number}") for number in range(len(lengths))]

@@ -170,7 +170,7 @@ def test_bfloat16_products_give_nearly_the_same_gradient():
 # ---------------------------------------------------------------------------------------- what it sees
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 5), min_size=6, max_size=6), min_size=1, max_size=3), st.integers(1, 8))
 def test_a_place_sees_the_last_tokens_of_its_document(rows, window):
     found = mlp.histories(torch.tensor(rows), window, END).numpy()
@@ -183,7 +183,7 @@ def reference(model, ids):
     return reference_logits(doubled(model), seen).log_softmax(-1).detach().numpy()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 60), st.integers(1, 4), st.integers(8, 16), st.booleans())
 def test_scores_are_those_of_torchs_layers_whatever_the_context(length, window, context, direct):
     model, document = built("mlp", window=window, context=context, direct=direct), tokens(length, seed=length)

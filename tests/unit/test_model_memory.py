@@ -9,14 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from pileline import model_memory, models
 from pileline.config import check
 from pileline.workflow import Workflow
 
+from tests.conftest import default_config
 from tests.unit.small_models import entry
 
-DEFAULT = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text(encoding="utf-8"))
+DEFAULT = default_config()
 TOKENS = 13_754_400  # of the default run
 WIDE = {"kind": "transformer", "layers": 6, "heads": 6, "width": 384, "batch_tokens": 8192}
 NETWORKS = [kind for kind in models.REGISTRY if kind != "ngram"]

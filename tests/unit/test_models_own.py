@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from pileline import fingerprint, models
 from pileline.checks import ConfigError
 from pileline.config import check
@@ -20,8 +19,10 @@ from pileline.models import ModelError
 from pileline.training import Plan, TrainingError
 from pileline.workflow import Workflow, load
 
+from tests.conftest import default_config
+
 ROOT = Path(__file__).parents[2]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+DEFAULT = default_config()
 V, END = 30, 0
 MODULE = '''
 from dataclasses import dataclass

@@ -76,7 +76,7 @@ class Textbook:
         return own + backoff * lower
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents, st.integers(1, 5), documents)
 def test_scores_equal_the_textbook(texts, order, asked):
     model, book = fitted(texts, order), Textbook(texts, order)
@@ -99,7 +99,7 @@ def test_estimated_discounts_are_used_on_enough_text():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents, st.integers(1, 5), st.lists(st.integers(1, V - 1), max_size=6))
 def test_probabilities_sum_to_one_and_agree_with_score(texts, order, history):
     model = fitted(texts, order)
@@ -110,7 +110,7 @@ def test_probabilities_sum_to_one_and_agree_with_score(texts, order, history):
     assert np.exp([s[-1] for s in scored]) == pytest.approx(chances[1:], rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(documents, st.integers(1, 5))
 def test_saved_and_loaded_scores_the_same(tmp_path_factory, texts, order):
     folder = tmp_path_factory.mktemp("model")
@@ -188,7 +188,7 @@ def test_counts_a_million_tokens_in_seconds_and_is_far_better_than_order_one():
     assert -np.concatenate(model.score(fresh)).mean() / np.log(2) < 2.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 9), max_size=40), st.sampled_from([1, 1 << 40, 1 << 59]))
 def test_unique_keys_are_numpys(values, scale):
     keys = np.array(values, dtype=np.int64) * scale

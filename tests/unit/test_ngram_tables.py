@@ -22,7 +22,7 @@ def buckets(tokens, **settings):
     return [level.tolist() for level in network(**settings)._buckets(torch.tensor([tokens]))]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tokens=st.lists(st.integers(0, 5), min_size=1, max_size=24), ngrams=st.integers(2, 5))
 def test_places_share_a_bucket_where_they_share_an_ngram(tokens, ngrams):
     """With many more buckets than n-grams; what stands before the block counts as a token of its own."""
@@ -36,7 +36,7 @@ def test_places_share_a_bucket_where_they_share_an_ngram(tokens, ngrams):
         assert len(by_gram) == len(by_bucket)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(parts=st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=7), min_size=2, max_size=3))
 def test_separate_documents_see_nothing_before_them(parts):
     whole = [token for part in parts for token in (END, *part)]

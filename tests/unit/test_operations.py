@@ -31,7 +31,7 @@ def both(name, x, weights):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),

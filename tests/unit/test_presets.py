@@ -28,6 +28,7 @@ from pileline.training import derived
 from pileline.training.settings import Plan
 from snakemake.utils import update_config
 
+from tests.conftest import default_config
 from tests.unit.file_server import Files, serve
 from tests.unit.hub_server import Hub
 from tests.unit.hub_server import download as download_from_hub
@@ -51,7 +52,7 @@ SLIMPAJAMA = [
 
 def settings(preset: str) -> dict[str, Any]:
     """The preset over config.yaml, as Snakemake lays it."""
-    merged: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    merged = default_config()
     update_config(merged, yaml.safe_load((ROOT / f"workflow/presets/{preset}.yaml").read_text(encoding="utf-8")))
     return merged
 
@@ -83,7 +84,7 @@ def test_a_preset_is_valid_over_the_default_and_leaves_nothing_of_its_run(preset
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_source_of_a_preset_hides_one_of_the_default(preset: str) -> None:
-    default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    default = default_config()
     own = yaml.safe_load((ROOT / f"workflow/presets/{preset}.yaml").read_text(encoding="utf-8"))
     assert not set(own["sources"]) & set(default["sources"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pileline.report import mathematics, pages, sanitize
 
@@ -97,7 +97,6 @@ _PIECES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(_PIECES, max_size=12).map("".join))
 def test_whatever_comes_in_is_harmless_balanced_and_stable(text: str) -> None:
     once = sanitize.sanitize(text)
@@ -108,7 +107,6 @@ def test_whatever_comes_in_is_harmless_balanced_and_stable(text: str) -> None:
     assert sorted(name for name in opened if name not in sanitize.VOID) == sorted(closed)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_characters="\r\x00", exclude_categories=("Cs",))))
 def test_plain_text_survives(text: str) -> None:
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

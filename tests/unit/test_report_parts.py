@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pileline import manifest, sweeps
 from pileline.cleaning import recipe as cleaning
@@ -28,7 +28,6 @@ from tests.unit.report_results import CONFIGURATION, EXPERIMENTS
 _STEPS = st.sampled_from([True, "short", "gopher_quality: too few words", "empty"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(_STEPS, st.integers(0, 5000)), max_size=60), st.integers(2, 5))
 def test_merged_parts_are_what_one_part_would_be(outcomes: list[tuple[Any, int]], of: int) -> None:
     def metrics(numbers: Iterable[int]) -> dict[str, Any]:
@@ -85,7 +84,6 @@ def _reachable(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
         edges = more
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=16))
 def test_reduced_edges_keep_reachability_and_none_is_implied(pairs: list[tuple[int, int]]) -> None:
     inputs: dict[int, set[str]] = {}

@@ -18,7 +18,7 @@ from tests.unit.small_models import END, Rows, Stream, V, documents, entry
 texts = st.lists(st.lists(st.integers(END + 1, V - 1), max_size=8), min_size=1, max_size=10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     texts, st.integers(1, 4), st.lists(st.lists(st.integers(0, V - 1), min_size=6, max_size=6), min_size=1, max_size=3)
 )
@@ -80,7 +80,7 @@ def test_training_corrects_what_counting_cannot_know(tmp_path):
     assert training.loss_over(model, held_out) < before - 0.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 4), st.integers(1, 12))
 def test_the_cache_counts_what_the_document_said_before(row, levels, last):
     found = repeats(torch.tensor([row, row[::-1]]), END, V, levels, min(last, len(row)))

@@ -150,7 +150,7 @@ def test_an_unknown_split_is_named(corpus: Path, made: tokenizer.Tokenizer, tmp_
     length=st.integers(1, 12),
     data=st.data(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_stream_of_parts_reads_as_one(sizes: list[int], length: int, data: st.DataObject) -> None:
     whole = np.arange(sum(sizes))
     parts = np.split(whole, np.cumsum(sizes)[:-1])
@@ -175,7 +175,7 @@ def numbered(n: int, parts: int = 3) -> shards.ShardSet:
 
 
 @given(n=st.integers(2, 300), batch=st.integers(1, 9), context=st.integers(1, 20), seed=st.integers(0, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_epoch_predicts_every_token_once(n: int, batch: int, context: int, seed: int) -> None:
     if n <= context:
         with pytest.raises(shards.ShardError):

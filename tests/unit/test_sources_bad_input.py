@@ -230,7 +230,7 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str, share: float) ->
         read(tmp_path, name, whole[: int(len(whole) * share)])
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from([*PACKED, "t.parquet", "t.arrow"]),
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), min_size=1, max_size=4),

@@ -246,7 +246,7 @@ def test_a_busy_server_says_when_to_come_again(web: Files, tmp_path: Path, monke
 @given(
     st.binary(max_size=3000), st.lists(st.one_of(st.sampled_from([429, 500, 503]), st.integers(0, 3000)), max_size=6)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_the_network_does_the_file_is_whole_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, faults: list[int]
 ) -> None:

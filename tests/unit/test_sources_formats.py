@@ -201,7 +201,7 @@ def escaped(value: Any, chance: random.Random) -> str:
     return '"' + "".join(p if chance.random() < 0.8 else f"\\u{ord(p):04x}" if len(p) == 1 else p for p in plain) + '"'
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(st.sampled_from(["Pile-CC", "ArXiv", 'a"b', "é", "a/b", "", 1, None, True]), min_size=1, max_size=8),
     wanted=st.lists(st.sampled_from(["Pile-CC", 'a"b', "é", "a/b", "", 1, None]), min_size=1, max_size=3),
@@ -354,7 +354,7 @@ FIELD = st.text(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(FIELD, FIELD), max_size=6), delimiter=st.sampled_from(",;\t"))
 def test_csv_is_read_as_it_was_written(tmp_path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
     buffer = io.StringIO(newline="")

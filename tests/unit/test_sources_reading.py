@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pileline import manifest, sources
 from pileline.sources import GAPS, Reading, SourceError, archives, streams
@@ -344,7 +344,6 @@ def test_rated_snippets(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ extraction
 
 
-@settings(deadline=None)
 @given(text=st.text(st.sampled_from(list("ab é語\n\n\r ")), max_size=120), most=st.integers(1, 30))
 def test_every_byte_of_a_split_text_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory, text: str, most: int

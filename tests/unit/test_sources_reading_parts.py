@@ -41,7 +41,7 @@ def parts(raw: Raw, reading: dict[str, Any], of: int) -> tuple[list[list[Extract
     return documents, counts
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=st.lists(st.integers(1, 900), min_size=1, max_size=5), of=st.integers(1, 7))
 def test_parts_add_up_to_the_source(tmp_path: Path, records: list[int], of: int) -> None:
     raw = source(tmp_path / "raw", records)

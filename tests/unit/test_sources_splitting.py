@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pileline.sources.splitting import split
 
 TEXTS = st.text(st.sampled_from(list("ab é語\n\n\n\r\t ")), max_size=200) | st.text(max_size=100)
 
 
-@settings(deadline=None)
 @given(TEXTS, st.integers(1, 60))
 def test_pieces_and_gaps_are_the_text_again(text: str, most: int) -> None:
     pieces, gaps = split(text, most)
@@ -22,14 +21,12 @@ def test_pieces_and_gaps_are_the_text_again(text: str, most: int) -> None:
     assert all(not gap.strip(" \t\r\n\f\v") for gap in gaps)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("abc", min_size=1, max_size=8), min_size=1, max_size=20), st.integers(8, 40))
 def test_paragraphs_that_fit_are_never_cut(paragraphs: list[str], most: int) -> None:
     pieces, _ = split("\n\n".join(paragraphs), most)
     assert [paragraph for piece in pieces for paragraph in piece.split("\n\n")] == paragraphs
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("abc", min_size=1, max_size=8), min_size=2, max_size=20), st.integers(8, 40))
 def test_pieces_are_as_long_as_they_can_be(paragraphs: list[str], most: int) -> None:
     pieces, _ = split("\n\n".join(paragraphs), most)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import checks, config, sweeps
 
-ROOT = Path(__file__).parents[2]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+from tests.conftest import default_config
+
+DEFAULT = default_config()
 SMALL = {"kind": "transformer", "layers": 1, "heads": 2, "width": 32, "context": 32}
 
 
@@ -159,7 +158,7 @@ def test_a_seed_is_refused_where_there_is_no_luck() -> None:
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(VALUES, min_size=1, max_size=3) | VALUES))
 def test_every_combination_is_there_once_or_a_clash_of_names_is_told(part: dict[str, Any]) -> None:
     """Against a count by hand; two values that are written alike, as "1" and 1, clash and are refused."""

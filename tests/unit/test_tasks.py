@@ -196,7 +196,7 @@ def test_wilson_matches_published_values() -> None:
 
 
 @given(total=st.integers(1, 500), data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_wilson_holds_the_share_and_stays_in_bounds(total: int, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, total))
     low, high = wilson(right, total)

@@ -78,20 +78,20 @@ ANY_TEXT = st.text() | st.text(alphabet=st.sampled_from("ab \n\r\t\x00\x01▁▅
 
 
 @given(text=ANY_TEXT)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_round_trips_and_its_bytes_add_up(trained: tokenizer.Tokenizer, text: str) -> None:
     assert_lossless(trained, text)
 
 
 @given(texts=st.lists(ANY_TEXT, max_size=8), threads=st.integers(1, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_batch_is_its_texts_one_by_one(trained: tokenizer.Tokenizer, texts: list[str], threads: int) -> None:
     batch = trained.encode_batch(texts, threads)
     assert [tokens.tolist() for tokens in batch] == [trained.encode(text).tolist() for text in texts]
 
 
 @given(text=st.text(alphabet="ab \n", max_size=200), size=st.integers(1, 30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_segments_lose_nothing_and_stay_short(trained: tokenizer.Tokenizer, text: str, size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained, "_segment", size)
@@ -104,7 +104,7 @@ def test_segments_lose_nothing_and_stay_short(trained: tokenizer.Tokenizer, text
     text=st.lists(st.sampled_from([*COMMON, *RARE, " ", "\n", "👍", "\t"]), max_size=80).map("".join),
     size=st.integers(8, 60),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_text_cut_in_segments_encodes_as_the_whole(trained: tokenizer.Tokenizer, text: str, size: int) -> None:
     whole = trained.encode(text).tolist()
     with pytest.MonkeyPatch.context() as patch:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pileline import checks, config, tokenizer
 from pileline.tokenizer import settings
 
-ROOT = Path(__file__).parents[2]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+from tests.conftest import default_config
+
+DEFAULT = default_config()
 
 
 def configuration(tokenizers: dict[str, Any], names: Any = "*") -> dict[str, Any]:

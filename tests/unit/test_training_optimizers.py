@@ -130,7 +130,7 @@ def test_muon_is_torchs_on_matrices_and_adamw_elsewhere(decay):
     assert_close(network, expected, 0.01)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**31))
 def test_a_stack_of_matrices_is_made_orthogonal_one_by_one(count, rows, columns, seed):
     rows, columns = sorted((rows, columns))
@@ -339,7 +339,6 @@ def factors(**changes):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(0, 50), st.floats(0, 1), st.floats(0.001, 1))
 def test_factors_rise_once_and_never_rise_again(schedule, steps, warmup, decay, final):
     found = factors(steps=steps, warmup=warmup, decay=decay, final_rate=final, schedule=schedule)

@@ -120,7 +120,7 @@ def test_with_shifted_keys_the_first_layer_looks_at_what_followed_a_token_before
     assert fits[7, : 7 + 1].argmax() == 2  # at the second 9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20), st.integers(0, 100))
 def test_rotary_products_depend_on_the_distance_alone(i, j, shift, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -166,7 +166,7 @@ OPTIONS = {
 }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.fixed_dictionaries(OPTIONS), st.integers(0, 30), st.integers(0, 99))
 def test_the_cache_changes_neither_chances_nor_what_is_drawn(changes, length, seed):
     """Within the context and beyond it, where windows slide, and on behind the end of a document."""

@@ -70,7 +70,7 @@ def test_by_default_it_is_the_papers_base_model():
     assert model.parameters_count == V * 512 + sum(p.numel() for p in torchs(shape).parameters()) - biases
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 200), st.integers(0, 55))
 def test_positions_some_distance_apart_differ_by_a_rotation(place, distance):
     """Section 3.5: "for any fixed offset k, PE(pos + k) can be represented as a linear function of PE(pos)"."""

@@ -10,15 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from pileline import fingerprint
 from pileline import workflow as wiring
 from pileline.checks import ConfigError
 from pileline.config import check
 from pileline.workflow import Workflow, load
 
+from tests.conftest import default_config
+
 ROOT = Path(__file__).parents[2]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+DEFAULT = default_config()
 NGRAM, TRANSFORMER = SimpleNamespace(model="ngram"), SimpleNamespace(model="transformer")
 
 
