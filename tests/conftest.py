@@ -17,6 +17,15 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
+
+# A machine with other work to do is no reason to fail, and neither is an example that nobody's change brought:
+# `pytest --hypothesis-profile=search` looks for those.
+for profile, repeatable in (("search", False), ("repeatable", True)):
+    settings.register_profile(
+        profile, deadline=None, derandomize=repeatable, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parents[1]
 TRACKED = ("Snakefile", "workflow", "notebooks", "envs", "pyproject.toml")
