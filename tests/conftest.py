@@ -67,6 +67,14 @@ def write_texts(folder: Path) -> None:
         (code / f"{path.stem}.txt").write_text(path.read_text(encoding="utf-8")[:20_000], encoding="utf-8")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """While one test process runs the line, another takes tests that need none, and those of reruns after them."""
+    rerun = [item for item in items if "rerun" in item.path.parts]
+    others = [item for item in items if "rerun" not in item.path.parts]
+    half = len(others) // 2
+    items[:] = others[:half] + rerun + others[half:]
+
+
 def default_config() -> dict[str, Any]:
     """config.yaml as it is read, to change."""
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
