@@ -19,8 +19,7 @@ from pileline import manifest
 from pileline.models import LanguageModel
 from pileline.shards import Loader, ShardSet, TokenStream, open_shards
 
-from .account import facts, files
-from .outcome import Outcome, loss_over
+from .outcome import Outcome, facts, files, loss_over
 from .settings import BUDGETS, Plan, TrainingError, refuse_unknown
 
 if TYPE_CHECKING:
