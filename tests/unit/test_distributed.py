@@ -17,6 +17,7 @@ import pytest
 import torch
 from pileline import manifest, models, training
 from pileline.training import derived, distributed, launch, loop, muon, worker
+from pileline.models.transformer import Transformer
 from pileline.training.group import Group
 from safetensors.torch import load_file
 
@@ -33,9 +34,33 @@ CASES = {
     "fsdp-muon": {"distribution": "fsdp", "optimizer": "muon"},
     "fsdp-momentum": {"distribution": "fsdp", "optimizer": "momentum", "rate": 0.01},
 }
-STOPPED = ("ddp-dropout", "fsdp-muon")
+TRACKED = {  # with a network that remembers what it has seen
+    "ddp-tracked": {"distribution": "ddp", "optimizer": "adamw", "rate": 0.01},
+    "fsdp-tracked": {"distribution": "fsdp", "optimizer": "adamw", "rate": 0.01},
+}
+STOPPED = ("ddp-dropout", "fsdp-muon", *TRACKED)
 EXACT = ("ddp-muon", "fsdp-muon", "fsdp-momentum")  # each process draws its own dropout, so it is not one process's
 LONGEST = 300  # seconds; processes that wait for each other would wait for ever
+
+
+class Tracking(Transformer):
+    """A transformer that keeps a running mean of its hidden states and a number, as a BatchNorm does, and uses them."""
+
+    def make(self):
+        network = super().make()
+        network.register_buffer("mean", torch.zeros(self.shape.width))
+        network.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        hidden = network.hidden
+
+        def tracked(tokens):
+            found = hidden(tokens)
+            if network.training:
+                network.mean.lerp_(found.detach().mean(dim=(0, 1)), 0.3)
+                network.passes.add_(1)
+            return found - network.mean
+
+        network.hidden = tracked
+        return network
 
 
 class Memory:
@@ -62,7 +87,8 @@ def trained(folder, group, stop=-1, dropout=0.0, **changes):
     places = [folder / part for part in ("output", "scratch")]
     for place in places:
         place.mkdir(parents=True, exist_ok=True)
-    model = models.build(SMALL | {"dropout": dropout}, V, END, 1).to("cpu")
+    kind = Tracking if "tracked" in folder.name else Transformer
+    model = kind.build(SMALL | {"dropout": dropout}, V, END, 1).to("cpu")
     same = {"steps": STEPS, "warmup": 1, "accumulate": 2, "l2": 0.01, "precision": "float32"}
     rates = {"matrix_rate": 0.01, "embedding_rate": 0.01}  # low: Adam's first steps make much of small differences
     plan = derived.Settled(**same, **rates, processes=group.ranks, **changes)
@@ -81,7 +107,7 @@ def run_cases(folder):
     faulthandler.dump_traceback_later(LONGEST - 10, exit=True)
     with distributed.group("ddp", "cpu") as replicated:
         groups = {"ddp": replicated, "fsdp": distributed.Sharded()}
-        for name, changes in CASES.items():
+        for name, changes in (CASES | TRACKED).items():
             group = groups[changes["distribution"]]
             trained(folder / name, group, **changes)
             if name in STOPPED:
@@ -121,7 +147,7 @@ def test_two_processes_take_the_steps_of_one(cases, tmp_path, monkeypatch, name)
         torch.testing.assert_close(weights[key], expected[key], rtol=0, atol=2e-3, msg=key)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *TRACKED])
 def test_processes_end_with_one_model(cases, name):
     first, second = (load_file(cases / name / f"{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)

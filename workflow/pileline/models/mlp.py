@@ -211,6 +211,10 @@ class FixedWindow(Network):
         first = max(tokens.size(1) - self.shape.window + 1, 0)
         return self.hidden(tokens)[:, -length:], {"tokens": tokens[:, first:]}
 
+    @property
+    def in_nats(self) -> bool:
+        return self.shape.loss == "cross-entropy"
+
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean error over targets that are no padding: what `shape.loss` says in training, else nats a token."""
         if not (self.training and torch.is_grad_enabled()):

@@ -107,6 +107,11 @@ class Network(nn.Module):
         """Mean cross-entropy in nats a token; both [batch, length]. Targets of -100 are padding and do not count."""
         return -self.log_likelihood(self.hidden(tokens).flatten(0, 1), targets.flatten()).sum() / predicted(targets)
 
+    @property
+    def in_nats(self) -> bool:
+        """Whether `loss` is in nats a token in training, too; of a network with a `loss` of its own none can know."""
+        return type(self).loss is Network.loss
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What the optimizer treats alike.
 
@@ -316,8 +321,9 @@ class Neural(LanguageModel):
         """Write `model.safetensors` (float32) and `config.json`."""
         from safetensors.torch import save
 
-        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        (Path(folder) / "model.safetensors").write_bytes(save(state))  # save_file makes it private to the user
+        state = {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
+        apart = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}  # if tied
+        (Path(folder) / "model.safetensors").write_bytes(save(apart))  # save_file makes it private to the user
         write_configuration(Path(folder), self)
 
     def configuration(self) -> dict[str, Any]:

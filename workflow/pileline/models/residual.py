@@ -102,6 +102,10 @@ class Corrected(nn.Module):
             [F.cross_entropy(self.logits(h, x).flatten(0, 1), y.flatten(), reduction="none") for h, x, y in parts]
         )
 
+    @property
+    def in_nats(self) -> bool:
+        return True
+
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats a token; both [batch, length]. Targets of -100 are padding and do not count."""
         return -self.log_likelihood(self.hidden(tokens), tokens, targets).sum() / predicted(targets)

@@ -66,7 +66,7 @@ def train(
     outcome.validation_loss = loss_over(model, _sample(_validation(shards)))
     network: Any = model.network  # type: ignore[attr-defined]
     largest = max(float(parameter.detach().abs().max()) for parameter in network.parameters())
-    outcome.doubts = advice.doubts(outcome, model.vocabulary_size, largest)
+    outcome.doubts = advice.doubts(outcome, model.vocabulary_size, largest, getattr(network, "in_nats", False))
     for doubt in outcome.doubts:
         print(f"of this model {doubt}", flush=True)
     return outcome

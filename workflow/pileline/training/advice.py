@@ -16,6 +16,7 @@ from .outcome import Outcome
 FAR = 1.25  # times ln V: a loss that ends above it was driven there
 NEAR = 0.01  # nats below ln V: as good as nothing
 LARGE = 1000.0  # a weight: beyond the largest of sound networks by far, and saturating what it enters
+MEASURED_STEPS = 8  # that a budget of minutes is found out by, at least
 SHRINKING = ("weight_decay", "l1", "l2")
 
 
@@ -40,11 +41,20 @@ def thrown_up(loss: float | None, vocabulary: int, first: float | None) -> str:
     return f"training ended at a loss of {loss:.4g}, far above ln V = {nothing:.4g}, which knowing nothing costs"
 
 
-def doubts(outcome: Outcome, vocabulary: int, largest_weight: float) -> list[str]:
-    """What is wrong with a training that has ended as if all were well, a sentence each, for its account."""
+def doubts(outcome: Outcome, vocabulary: int, largest_weight: float, in_nats: bool = True) -> list[str]:
+    """What is wrong with a training that has ended as if all were well, a sentence each, for its account.
+
+    A validation loss is always in nats a token; the training loss is compared with ln V where it is `in_nats`, too.
+    """
     found = []
+    minutes = outcome.budget.get("minutes")
+    if minutes is not None and outcome.steps < MEASURED_STEPS and not outcome.stopped_early:
+        found.append(
+            f"its budget of {minutes:g} minutes is hardly more than it takes to time a step ({MEASURED_STEPS} are taken "
+            f"for that), which left {outcome.steps} for training; give it more minutes, or a budget in steps."
+        )
     held_out = outcome.validation_loss is not None
-    loss = outcome.validation_loss if held_out else outcome.final_training_loss
+    loss = outcome.validation_loss if held_out else outcome.final_training_loss if in_nats else None
     if loss is not None and loss > math.log(vocabulary) - NEAR:
         found.append(
             f"its {'validation' if held_out else 'training'} loss, {loss:.3f}, is no better than that of a model that "

@@ -18,13 +18,13 @@ from typing import Any
 from pileline.models.device import choose_precision
 from pileline.shards import Batches
 
-from . import checkpoint
+from . import advice, checkpoint
 from .derived import Settled
 from .group import Group
 from .loop import Run, predicted
 
 WARMING = 3  # steps that are not timed: memory is first touched, kernels chosen, code compiled
-FEWEST = 5  # steps that are timed at least
+FEWEST = advice.MEASURED_STEPS - WARMING  # steps that are timed at least
 MEASURED_SHARE, MEASURED_SECONDS = 0.03, 3.0  # of the budget goes into measuring, or so many seconds if that is less
 
 

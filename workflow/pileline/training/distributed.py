@@ -79,6 +79,13 @@ class Several(Group):
         dist.broadcast_object_list(said, src=0)
         return said[0]
 
+    def share(self, buffers: list[Tensor]) -> None:
+        for buffer in buffers:
+            if buffer.is_floating_point():
+                buffer.copy_(self.mean(buffer))
+            else:
+                dist.broadcast(buffer, src=0)
+
     def barrier(self) -> None:
         dist.barrier()
 

@@ -67,6 +67,9 @@ class Group:
         """What the first process says: a small value that JSON can hold."""
         return value
 
+    def share(self, buffers: list[Tensor]) -> None:
+        """Make the same on all what each changed by its own rows: the mean; where there is none, what the first has."""
+
     def barrier(self) -> None:
         """Wait until all processes are here."""
 

@@ -62,12 +62,15 @@ def flops(network: Any, tokens: int) -> float:
     before = mkldnn.enabled
     mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]  # its LSTM is not counted, torch's own is
     plain = torch.backends.cudnn.flags(enabled=False)  # type: ignore[no-untyped-call]  # and so is cuDNN's not
+    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]  # a pass may change what it counts with
     try:  # attention as plain products, which are counted; fused kernels are not
         with plain, _Products() as counter, sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
             network.loss(row, row).backward()
     finally:
         mkldnn.set_flags(_enabled=before)  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
+    for buffer, value in kept:
+        buffer.copy_(value)
     return float(counter.total) / tokens
 
 

@@ -61,6 +61,7 @@ class Run:
         self.step_loss = torch.compile(self.whole_loss) if plan.compile else self.whole_loss
         self.optimizers = group.optimizers(self.network, plan)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.persistent = sorted(self.network.state_dict().keys() & {name for name, _ in self.network.named_buffers()})
         self.penalized = self.network.parameter_groups()["matrices"] if plan.l1 or plan.l2 else []
         self.step = self.seen = 0  # steps taken, and tokens predicted in them
         self.spikes = Spikes()
@@ -119,6 +120,11 @@ class Run:
 
     # ------------------------------------------------------------------------------------------- steps
 
+    @property
+    def buffers(self) -> list[Tensor]:
+        """What forward passes of training may change in the network and is saved: running means, of a user's own."""
+        return [self.network.get_buffer(name) for name in self.persistent]
+
     def parts(self, batch: Batch) -> list[Batch]:
         """The batch in `accumulate` parts of about as many rows."""
         if self.plan.accumulate == 1:
@@ -158,6 +164,12 @@ class Run:
             torch.default_generator.manual_seed(number)
 
     @torch.no_grad()
+    def restore(self, kept: list[Tensor]) -> None:
+        """Put back what `buffers` were, since a step that is skipped leaves nothing behind."""
+        for buffer, value in zip(self.buffers, kept, strict=True):
+            buffer.copy_(value)
+
+    @torch.no_grad()
     def penalize(self) -> None:
         """Add to the gradient that of l1 sum |w| + l2 / 2 sum w^2; the reported loss is without them."""
         for parameter in self.penalized:
@@ -166,6 +178,7 @@ class Run:
 
     def update(self, batch: Batch, tokens: float) -> float:
         """One gradient step, or none where it would be a spike; returns the factor on the rates."""
+        kept = [buffer.clone() for buffer in self.buffers]
         loss, norm = self.gradient(batch, tokens)
         factor = schedules.factor(self.plan, self.step)
         self.step += 1
@@ -182,8 +195,11 @@ class Run:
             optimizers.set_rates(self.optimizers, factor)
             for optimizer in self.optimizers:
                 optimizer.step()
+            self.group.share(self.buffers)
             self.recent.append(loss)
             self.last = (loss, norm)
+        else:
+            self.restore(kept)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         return factor
