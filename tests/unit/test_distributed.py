@@ -16,8 +16,8 @@ import psutil
 import pytest
 import torch
 from pileline import manifest, models, training
-from pileline.training import derived, distributed, launch, loop, muon, worker
 from pileline.models.transformer import Transformer
+from pileline.training import derived, distributed, launch, loop, muon, worker
 from pileline.training.group import Group
 from safetensors.torch import load_file
 

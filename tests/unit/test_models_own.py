@@ -56,6 +56,12 @@ class Own(Neural):
     def make(self):
         return Net(self.shape, self.vocabulary_size)
 
+class Tied(Own):
+    def make(self):
+        network = super().make()
+        network.head.weight = network.embedding.weight
+        return network
+
 class Half(LanguageModel):
     kind = "half"
 
@@ -92,6 +98,14 @@ def test_it_is_built_saved_and_found_again_by_its_name(beside: Path) -> None:
     for one, two in zip(model.score(documents), again.score(documents), strict=True):
         assert np.array_equal(one, two)
     assert np.exp(model.score([np.array([token]) for token in range(V)])).sum() == pytest.approx(1.0)
+
+
+def test_weights_that_are_tied_are_saved_and_found_again(beside: Path) -> None:
+    model = models.build({"kind": "my_models:Tied"}, V, END, seed=1)
+    model.save(beside)
+    again = models.load(beside)
+    assert again.network.head.weight is again.network.embedding.weight
+    assert np.array_equal(model.next_probabilities(np.array([1, 2])), again.next_probabilities(np.array([1, 2])))
 
 
 def test_one_that_counts_knows_no_setting_of_training(beside: Path) -> None:

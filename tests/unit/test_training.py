@@ -257,6 +257,15 @@ def test_a_model_that_has_learned_nothing_is_told_in_its_account(corpus, tmp_pat
     assert f"of this model {doubt}" in capsys.readouterr().out
 
 
+def test_a_validation_loss_that_is_no_number_is_refused(corpus, tmp_path, monkeypatch):
+    shards, tokenizer = corpus
+    monkeypatch.setattr(training, "loss_over", lambda *_: math.inf)
+    settings = SMALL | {"steps": 1, "batch_tokens": 64}
+    model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
+    with pytest.raises(training.TrainingError, match="the validation loss is inf, though that of the steps was a numb"):
+        training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path))
+
+
 def test_minutes_are_a_budget_of_a_models_entry(tmp_path, corpus):
     shards, tokenizer = corpus
     entry = {"kind": "transformer", "layers": 1, "heads": 2, "width": 16, "context": 16, "batch_tokens": 64}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
+import torch
+from pileline import manifest
 from pileline.training import budget, checkpoint, derived, loop
 from pileline.training.group import Group
 
@@ -66,3 +69,22 @@ def test_minutes_become_steps_once(tmp_path, capsys):
     for damaged in ("", "[]", '{"steps": 7}'):
         place.write_text(damaged)
         assert steps() > 1
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best_and_is_left_out_of_the_log(tmp_path):
+    """JSON has no word for it; the manifest, which refuses it, is written when all is done."""
+
+    class Poisoned(Dropping):
+        def make(self):
+            network = super().make()
+            network.register_buffer("poison", torch.tensor(math.nan))
+            loss = network.loss
+            network.loss = lambda *batch: loss(*batch) if network.training else loss(*batch) * network.poison
+            return network
+
+    model, (output, scratch) = Poisoned(Size(), V, END), folders(tmp_path)
+    plan = derived.Settled(**EARLY | {"patience": 3})
+    outcome = loop.run(model, Memory(), Memory(seed=4), plan, 1, 1, output, scratch)
+    assert (outcome.stopped_early, outcome.best_step) == (True, None)
+    assert {point["validation_loss"] for point in outcome.curve} == {None}
+    manifest.canonical_json(outcome.metrics())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -184,13 +185,16 @@ def test_an_ended_run_takes_no_further_step(tmp_path):
 def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, "a", {"step": 1})
 
-    def fail(state, file):
-        file.write(b"half")
-        raise OSError("disk full")
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(training.TrainingError, match=r"cannot be written, its disk has .* MB left; make room and run"):
-        checkpoint.save(tmp_path, "a", {"step": 2})
+    for owner, name in ((torch, "save"), (os, "fsync"), (Path, "replace")):
+        with monkeypatch.context() as broken:
+            broken.setattr(owner, name, fail)
+            with pytest.raises(
+                training.TrainingError, match=r"written \(No space left on device\), its disk has .* MB left; mend that"
+            ):
+                checkpoint.save(tmp_path, "a", {"step": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.pt"]
     assert checkpoint.load(tmp_path, "a")["step"] == 1
 
@@ -217,7 +221,28 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path
     assert same(weights(straight), weights(resumed))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "other", "list", "zeros"])
+def test_a_full_disk_under_the_log_is_told(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(training.TrainingError, match=r"training\.jsonl cannot be written \(No space left on device\)"):
+        trained(folders(tmp_path), derived.Settled(steps=2))
+
+
+def test_two_runs_in_one_folder_would_mix_their_logs(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.0)
+    folder = folders(tmp_path)
+    with (
+        checkpoint.alone(folder[1]),
+        pytest.raises(training.TrainingError, match=r"another run writes in .*scratch; wait until it has ended"),
+    ):
+        trained(folder, derived.Settled(steps=1))
+    assert list(folder[1].iterdir()) == []
+    assert trained(folder, derived.Settled(steps=1))[1].steps == 1
+
+
+@pytest.mark.parametrize("damage", ["flipped", "other", "list", "zeros", "cut", "name"])
 def test_a_checkpoint_of_other_bytes_is_no_checkpoint(tmp_path, damage, capsys):
     for step in (1, 2):
         checkpoint.save(tmp_path, "a", {"step": step, "network": torch.zeros(1000)}, keep=2)
@@ -225,6 +250,13 @@ def test_a_checkpoint_of_other_bytes_is_no_checkpoint(tmp_path, damage, capsys):
     if damage == "flipped":
         content = bytearray(last.read_bytes())
         content[content.index(bytes(400)) + 200] ^= 1  # among the weights
+        last.write_bytes(content)
+    elif damage == "cut":
+        content = last.read_bytes()
+        last.write_bytes(content[:500] + content[600:])
+    elif damage == "name":  # in the archive's list of its parts, which has no checksum
+        content = bytearray(last.read_bytes())
+        content[content.rindex(b"PK\x01\x02") + 50] ^= 0x80
         last.write_bytes(content)
     elif damage == "zeros":
         last.write_bytes(bytes(last.stat().st_size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pileline import models, training
-from pileline.training import advice, derived, loop, spikes
+from pileline.models import mlp
+from pileline.training import advice, derived, live, loop, spikes
 from pileline.training.group import Group
 from pileline.training.outcome import Outcome
 
-from tests.unit.test_training import END, SMALL, Memory, V, folders, same, trained, weights
+from tests.unit import small_models
+from tests.unit.test_training import END, SMALL, Dropping, Memory, Size, V, folders, same, trained, weights
 
 
 def started(tmp_path, **plan):
@@ -136,6 +139,38 @@ def test_a_spike_leaves_the_weights_and_the_optimizer_as_they_were(tmp_path):
     assert not same(before, weights(run.model))
 
 
+class Remembering(Dropping):
+    """With a running mean of what it has seen, as a BatchNorm has."""
+
+    def make(self):
+        network = super().make()
+        network.norm = torch.nn.BatchNorm1d(self.shape.width)
+        hidden = network.hidden
+        network.hidden = lambda tokens: network.norm(hidden(tokens).flatten(0, 1)).view(*tokens.shape, -1)
+        return network
+
+
+def test_a_step_that_is_skipped_leaves_the_running_means_too(tmp_path):
+    run = loop.Run(Remembering(Size(), V, END), derived.Settled(), 1, 1, "", tmp_path, Group())
+    take(run, Memory().batch_at(0))
+    before = weights(run.model)
+    with torch.no_grad():
+        row, run.network.embedding.weight[1] = run.network.embedding.weight[1].clone(), math.nan
+    take(run, Memory().batch_at(1))
+    with torch.no_grad():
+        run.network.embedding.weight[1] = row
+    assert (run.step, run.spikes.skipped) == (2, 1)
+    assert same(before, weights(run.model))
+
+
+def test_to_count_the_products_of_a_step_leaves_the_running_means():
+    network = Remembering(Size(), V, END).network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert live.flops(network, 8) > 0
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.norm.training
+
+
 def test_no_gradient_where_there_is_a_loss_is_hopeless():
     seen = spikes.Spikes()
     for loss, norm in [(3.0, 0.0)] * 7 + [(3.0, 0.1)] + [(0.0, 0.0)] * 20:  # a text known by heart has none either
@@ -200,6 +235,30 @@ def test_what_makes_a_finished_training_doubtful_is_told(losses, largest, says):
     found = advice.doubts(outcome, V, largest)
     assert len(found) == len(says)
     assert all(re.search(pattern, doubt) for pattern, doubt in zip(says, found, strict=True))
+
+
+def test_only_nats_are_compared_with_what_knowing_nothing_costs():
+    squared = Outcome(1, 1, 1.0, 1.9, None, "cpu", "float32", 1)  # of probabilities: above ln 6, and 2 at most
+    assert advice.doubts(squared, 6, 5.0, in_nats=False) == []
+    assert len(advice.doubts(squared, 6, 5.0)) == 1
+    assert len(advice.doubts(replace(squared, validation_loss=9.0), 6, 5.0, in_nats=False)) == 1
+    shape = {"window": 2, "embedding": 4, "hidden": 4, "context": 8}
+    kinds = {
+        "mse": mlp.MLP(mlp.Shape(**shape, loss="mse"), V, END),
+        "cross-entropy": mlp.MLP(mlp.Shape(**shape), V, END),
+    }
+    assert {loss: model.network.in_nats for loss, model in kinds.items()} == {"mse": False, "cross-entropy": True}
+    assert [small_models.built(kind).network.in_nats for kind in ("lstm", "residual", "transformer")] == [True] * 3
+
+
+def test_minutes_that_hardly_suffice_to_time_a_step_are_told():
+    outcome = Outcome(1, 1, 1.0, 1.0, 1.0, "cpu", "float32", 1, budget={"minutes": 0.001})
+    (told,) = advice.doubts(outcome, V, 1.0)
+    assert told.startswith("its budget of 0.001 minutes is hardly more than it takes to time a step (8 are taken")
+    assert "which left 1 for training" in told
+    assert advice.doubts(replace(outcome, steps=8), V, 1.0) == []
+    assert advice.doubts(replace(outcome, stopped_early=True), V, 1.0) == []
+    assert advice.doubts(replace(outcome, budget={"steps": 1}), V, 1.0) == []
 
 
 def test_a_decay_that_leaves_nothing_of_a_weight_is_refused():

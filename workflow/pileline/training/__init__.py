@@ -9,6 +9,7 @@ in `scratch`, from which a killed run goes on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -64,6 +65,11 @@ def train(
         outcome = by_gradient(model, shards, plan, seed, threads, output, scratch, decode)
     model.complete(open_shards(shards, "train").tokens)
     outcome.validation_loss = loss_over(model, _sample(_validation(shards)))
+    if not math.isfinite(outcome.validation_loss or 0.0):
+        raise TrainingError(
+            f"training: the validation loss is {outcome.validation_loss}, though that of the steps was a number: there "
+            "is text that the model gives no probability; lower the rates, or set precision: float32"
+        )
     network: Any = model.network  # type: ignore[attr-defined]
     largest = max(float(parameter.detach().abs().max()) for parameter in network.parameters())
     outcome.doubts = advice.doubts(outcome, model.vocabulary_size, largest, getattr(network, "in_nats", False))

@@ -50,8 +50,8 @@ def doubts(outcome: Outcome, vocabulary: int, largest_weight: float, in_nats: bo
     minutes = outcome.budget.get("minutes")
     if minutes is not None and outcome.steps < MEASURED_STEPS and not outcome.stopped_early:
         found.append(
-            f"its budget of {minutes:g} minutes is hardly more than it takes to time a step ({MEASURED_STEPS} are taken "
-            f"for that), which left {outcome.steps} for training; give it more minutes, or a budget in steps."
+            f"its budget of {minutes:g} minutes is hardly more than it takes to time a step ({MEASURED_STEPS} are "
+            f"taken for that), which left {outcome.steps} for training; give it more minutes, or a budget in steps."
         )
     held_out = outcome.validation_loss is not None
     loss = outcome.validation_loss if held_out else outcome.final_training_loss if in_nats else None

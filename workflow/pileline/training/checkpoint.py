@@ -9,13 +9,15 @@ identity is not resumed.
 from __future__ import annotations
 
 import ast
+import fcntl
 import hashlib
 import os
-import pickle
 import shutil
 import sys
+import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +31,12 @@ from pileline.models import LanguageModel
 from .settings import Plan, TrainingError
 
 PATTERN = "checkpoint-*.pt"  # the step stands for the star
-BEST = "best.pt"
-DAMAGE = (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile)  # what reading a damaged file raises
+BEST, PART = "best.pt", ".part"
+PATIENCE = 20.0  # seconds that the end of another run in the same folder is waited for
+
+
+class DamageError(Exception):
+    """A file that is there and can be opened is no checkpoint."""
 
 
 def save(folder: Path, identity: str, state: dict[str, Any], keep: int = 1) -> None:
@@ -45,8 +51,8 @@ def load(folder: Path, identity: str) -> dict[str, Any] | None:
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             state = _read(path)
-        except DAMAGE as error:  # a disk's error; a power cut leaves none
-            print(f"{path} cannot be read ({_first_line(error)}): going on from the one before", flush=True)
+        except DamageError as error:  # a disk's error; a power cut leaves none
+            print(f"{path} cannot be read ({error}): going on from the one before", flush=True)
             path.unlink()
             continue
         if state["identity"] == identity:
@@ -76,7 +82,7 @@ def has_best(folder: Path, identity: str, step: int) -> bool:
     """Whether the best weights are there, of `step` or of a later one, whose steps will be taken again."""
     try:
         state = _read(folder / BEST)
-    except (*DAMAGE, FileNotFoundError):
+    except (DamageError, FileNotFoundError):
         return False
     return bool(state["identity"] == identity and state["step"] >= step)
 
@@ -87,40 +93,84 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Meanwhile, no other run writes in `folder`: two would mix their logs. Whatever ends this one lets go of it.
+
+    One that was killed may still be ending, or not know yet that whoever started it is gone, and is waited for.
+    """
+    begun, place = time.monotonic(), os.open(folder, os.O_RDONLY)
     try:
+        while not _locked(place):
+            if time.monotonic() - begun >= PATIENCE:
+                raise TrainingError(f"training: another run writes in {folder}; wait until it has ended, or end it")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(place)
+
+
+def _locked(place: int) -> bool:
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a network's file system that knows no locks
+    return True
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes `path`: raises `TrainingError` that says why it could not be, and what room there is."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter is torch's, of a file that did not take what it wrote
+        with suppress(OSError):
+            path.with_name(path.name + PART).unlink(missing_ok=True)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+        room = ""
+        with suppress(OSError):  # the folder may be gone
+            room = f", its disk has {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB left"
+        raise TrainingError(
+            f"training: {path} cannot be written ({why}){room}; mend that and run again, training goes on from the "
+            "last checkpoint"
+        ) from error
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    part = path.with_name(path.name + PART)
+    with writing(path):
         with part.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # the latter is torch's, of a file that did not take what it wrote
-        free = shutil.disk_usage(path.parent).free
-        part.unlink(missing_ok=True)
-        raise TrainingError(
-            f"training: {path} cannot be written, its disk has {free / 1e6:,.1f} MB left; make room and run again, "
-            "training goes on from the last checkpoint"
-        ) from error
-    part.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself survives a power cut
-    finally:
-        os.close(directory)
+        part.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the rename itself survives a power cut
+        finally:
+            os.close(directory)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as file:  # torch writes checksums, and does not look at them
-        if damaged := file.testzip():
-            raise zipfile.BadZipFile(f"{damaged} has another checksum")
-    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    """A file's state; `DamageError` for one that was changed, whatever zipfile and torch make of its bytes."""
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:  # torch writes checksums, and does not look at them
+                if damaged := archive.testzip():
+                    raise DamageError(f"{damaged} has another checksum")
+            file.seek(0)
+            state: Any = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise DamageError(_first_line(error)) from error
     if not isinstance(state, dict) or "identity" not in state:
-        raise RuntimeError("it is no checkpoint of a run")
+        raise DamageError("it is no checkpoint of a run")
     return state
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+    return (str(error).strip() or repr(error)).split("\n", 1)[0]
 
 
 # ------------------------------------------------------------------------------------------------ identity

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import writing
 from .events import Events
 
 NAME = "training.jsonl"
@@ -32,7 +33,8 @@ class Log:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record."""
-        self._file.write(json.dumps(record) + "\n")
+        with writing(self.path):
+            self._file.write(json.dumps(record) + "\n")
         self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:
@@ -41,8 +43,9 @@ class Log:
 
     def flush(self) -> int:
         """Put everything on the disk; returns the log's length in bytes, which a checkpoint records."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return self.path.stat().st_size
 
     def close(self) -> None:

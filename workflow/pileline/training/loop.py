@@ -273,18 +273,19 @@ def run(
     products = live.flops(model.network, model.context) if group.is_first else 0.0
     run = Run(model, plan, seed, threads, data, scratch, group)
     with ExitStack() as stack:
+        if group.is_first:
+            stack.enter_context(checkpoint.alone(scratch))
         keep, log, events = run.resume(), None, None
         if group.is_first:
             events = stack.enter_context(closing(Events(output / "events")))
             log = stack.enter_context(closing(Log(scratch, events, keep)))
         _steps(run, batches, validation, log, events, checkpoint_seconds, products, decode)
-    run.accept()
-    if plan.patience is not None:
-        run.restore_best()
-    curve = []
-    if group.is_first:
-        curve = read(scratch / LOG_NAME)
-        (output / LOG_NAME).write_bytes((scratch / LOG_NAME).read_bytes())
+        run.accept()
+        if plan.patience is not None:
+            run.restore_best()
+        curve = read(scratch / LOG_NAME) if group.is_first else []
+        if group.is_first:
+            (output / LOG_NAME).write_bytes((scratch / LOG_NAME).read_bytes())
     return Outcome(
         steps=run.step,
         tokens_seen=run.seen,
@@ -376,7 +377,7 @@ def record(run: Run, validation_loss: float | None, factor: float) -> dict[str, 
         "step": run.step,
         "tokens": run.seen,
         "loss": float(np.mean(run.recent)) if run.recent else None,
-        "validation_loss": validation_loss,
+        "validation_loss": validation_loss if math.isfinite(validation_loss or 0.0) else None,
         "rate": factor,
         "gradient_norm": run.last[1],
         "skipped": run.spikes.skipped,
