@@ -149,6 +149,28 @@ def test_a_padded_batch_has_the_same_logits(exported):
     torch.testing.assert_close(found[0][mask[0] == 1], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["own", "own-gated", "qwen3-untied"])
+def test_hidden_states_tuples_and_more_tokens_are_given_when_asked_for(made, tmp_path, name):
+    """By our modelling file as by the library's own."""
+    settings = SHAPES[name][0]
+    export.write(built(made, settings), made, tmp_path)
+    other = export.loaded(tmp_path)
+    ids = torch.from_numpy(documents(made)[0])[None]
+    with torch.inference_mode():
+        found = other(input_ids=ids, output_hidden_states=True)
+        assert len(found.hidden_states) == settings["layers"] + 1
+        again = other.get_output_embeddings()
+        if again is not None:
+            torch.testing.assert_close(again(found.hidden_states[-1]), found.logits)
+        assert other(input_ids=ids).hidden_states is None
+        assert torch.equal(other(input_ids=ids, return_dict=False)[0], found.logits)
+        other.resize_token_embeddings(made.vocabulary_size + 3, mean_resizing=False)
+        larger = other(input_ids=ids).logits
+        assert other(input_ids=ids + 3).logits.isfinite().all()
+    assert larger.shape == (*ids.shape, made.vocabulary_size + 3)
+    torch.testing.assert_close(larger[..., :-3], found.logits)
+
+
 def test_going_on_without_the_tokens_before_is_refused(made, tmp_path):
     model = built(made, SHAPES["own"][0])
     export.write(model, made, tmp_path)

@@ -27,6 +27,7 @@ class PilelineConfig(PreTrainedConfig):
 
     bigrams      buckets of the hashed bigram embedding; 0: none
     ngrams       tokens of the longest n-gram with such an embedding; of 4: bigrams, trigrams and 4-grams
+    hashed       tokens that n-grams are hashed with: the vocabulary, before any were added to it
     key_shift    keys have a part of so many keys before; 0: none
     again        every layer sees the embeddings again
     square_head  the output matrix is the embeddings' times a square one
@@ -46,6 +47,7 @@ class PilelineConfig(PreTrainedConfig):
         hidden_act: str = "relu2",
         bigrams: int = 0,
         ngrams: int = 2,
+        hashed: int | None = None,
         key_shift: int = 0,
         again: bool = True,
         square_head: bool = True,
@@ -55,7 +57,7 @@ class PilelineConfig(PreTrainedConfig):
         self.vocab_size, self.hidden_size, self.intermediate_size = vocab_size, hidden_size, intermediate_size
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.num_key_value_heads, self.max_position_embeddings = num_key_value_heads, max_position_embeddings
-        self.hidden_act, self.bigrams, self.ngrams = hidden_act, bigrams, ngrams
+        self.hidden_act, self.bigrams, self.ngrams, self.hashed = hidden_act, bigrams, ngrams, hashed or vocab_size
         self.key_shift, self.again, self.square_head, self.rms_norm_eps = key_shift, again, square_head, rms_norm_eps
         super().__init__(**others)
 
@@ -163,6 +165,12 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.embedding = value
 
+    def get_output_embeddings(self) -> nn.Module | None:
+        return None if self.config.square_head else self.head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.head = value
+
     def forward(
         self,
         input_ids: Tensor,
@@ -172,12 +180,15 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
         **_: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits [batch, length, vocabulary] of `input_ids` [batch, length], which follow those in `past_key_values`.
 
         `before` [batch, some] are the tokens right before these, which n-grams need where there is a past.
-        `attention_mask` [batch, past and length] is 0 for padding.
+        `attention_mask` [batch, past and length] is 0 for padding. Hidden states, if asked for, are what goes into each
+        layer and what goes into the output layer.
         """
         if past_key_values is None and use_cache:
             past_key_values = DynamicCache(config=self.config)
@@ -192,13 +203,19 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
                 x = x + table(buckets)
         first = x = norm(x, self.config.rms_norm_eps)
         places = self.places(attention_mask, length, x.dtype)
+        every = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        states = []
         for number, block in enumerate(self.blocks):
+            states += [x] if every else []
             x = block(x if self.again is None else x + self.again[number] * first, *places, past_key_values)
         x = norm(x, self.config.rms_norm_eps)
         outputs = self.head(x[:, slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep])
         logits = F.linear(outputs, self.embedding.weight) if self.config.square_head else outputs
         loss = self.loss_function(logits, labels, self.config.vocab_size) if labels is not None else None
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+        hidden = (*states, x) if every else None
+        found = CausalLMOutputWithPast(loss, logits, past_key_values, hidden)
+        named = self.config.return_dict if return_dict is None else return_dict
+        return found if named else found.to_tuple()
 
     def buckets(self, tokens: Tensor, mask: Tensor, past: int, before: Tensor | None) -> list[Tensor]:
         """The buckets of each token with the one before it, the two before it, ...; before a document is nothing."""
@@ -210,7 +227,7 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
         code, found = tokens, []
         for _ in range(self.config.ngrams - 1):
             earlier = F.pad(torch.where(there, code, -1)[:, :-1] + 1, (1, 0))
-            code = (earlier * self.config.vocab_size + tokens) % 2_147_483_647
+            code = (earlier * self.config.hashed + tokens) % 2_147_483_647
             found.append((code * 48_271 % 2_147_483_647 % self.config.bigrams)[:, -length:])
         return found
 
