@@ -102,7 +102,10 @@ def test_experiments_name_them_one_by_one_and_by_globs() -> None:
         ({"a": SMALL | {"rate": "1e-4"}}, "found '1e-4' (YAML takes 1e-4 for text: write 0.0001)"),
         ({"a": SMALL | {"rate": ["1e-5"]}}, "models.a-rate-1e-5.rate: should be a number or null"),
         ({"a": SMALL | {"rate": "1e-5"}}, "(YAML takes 1e-4 for text: write 1.0e-05)"),
-        ({"a": {"kind": "m:M", "how": ["b" * 99, "c"]}}, "models: should be a name of letters, digits, '-', '_' and '.', at"),
+        (
+            {"a": {"kind": "m:M", "how": ["b" * 99, "c"]}},
+            "models: should be a name of letters, digits, '-', '_' and '.', at",
+        ),
         ({"a": SMALL | {"rate": "fast"}}, "models.a.rate: should be a number or null, found 'fast'"),
         ({"a": SMALL | {"rate": 0.1}}, "models.a.rate: does nothing with optimizer: muon, only with sgd or"),
         ({"a": SMALL | {"optimizer": "sgd", "matrix_rate": [0.1, 0.2]}}, "a-matrix_rate-0.2.matrix_rate: does nothing"),

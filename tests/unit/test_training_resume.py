@@ -266,8 +266,10 @@ def test_a_checkpoint_of_other_bytes_is_no_checkpoint(tmp_path, damage, capsys):
     assert "cannot be read" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("gone", ["training.jsonl", "best.pt"])
-def test_a_run_whose_other_files_are_gone_starts_anew(tmp_path, gone, capsys):
+@pytest.mark.parametrize(
+    ("gone", "content"), [("training.jsonl", b""), ("training.jsonl", b"another\n" * 500), ("best.pt", b"")]
+)
+def test_a_run_whose_other_files_are_gone_starts_anew(tmp_path, gone, content, capsys):
     plan, held_out = derived.Settled(steps=6, patience=2, validations=6, matrix_rate=0.3), Memory(seed=4)
     straight, outcome = trained(folders(tmp_path, "straight"), plan, validation=held_out)
     folder = folders(tmp_path)
@@ -275,7 +277,7 @@ def test_a_run_whose_other_files_are_gone_starts_anew(tmp_path, gone, capsys):
         again, repeated = trained(folder, plan, validation=held_out)
         assert same(weights(straight), weights(again))
         assert outcome == repeated
-        (folder[1] / gone).write_bytes(b"")
+        (folder[1] / gone).write_bytes(content)
     trained(folder, plan, validation=held_out)
     assert f"{gone} is not there: starting anew" in capsys.readouterr().out
 

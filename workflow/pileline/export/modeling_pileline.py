@@ -213,9 +213,9 @@ class PilelineForCausalLM(PreTrainedModel, GenerationMixin):
         logits = F.linear(outputs, self.embedding.weight) if self.config.square_head else outputs
         loss = self.loss_function(logits, labels, self.config.vocab_size) if labels is not None else None
         hidden = (*states, x) if every else None
-        found = CausalLMOutputWithPast(loss, logits, past_key_values, hidden)
+        output = CausalLMOutputWithPast(loss, logits, past_key_values, hidden)
         named = self.config.return_dict if return_dict is None else return_dict
-        return found if named else found.to_tuple()
+        return output if named else output.to_tuple()
 
     def buckets(self, tokens: Tensor, mask: Tensor, past: int, before: Tensor | None) -> list[Tensor]:
         """The buckets of each token with the one before it, the two before it, ...; before a document is nothing."""

@@ -56,3 +56,13 @@ class Log:
 def read(path: Path) -> list[dict[str, Any]]:
     """The records of a log."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def is_whole(path: Path, size: int) -> bool:
+    """Whether the first `size` bytes are there and are records: a checkpoint may have come to another run's log."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(size)
+        return len(start) == size and all(isinstance(json.loads(line), dict) for line in start.splitlines())
+    except (OSError, ValueError):
+        return False

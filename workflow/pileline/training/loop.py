@@ -30,7 +30,7 @@ from .derived import Settled
 from .events import Events
 from .group import Group
 from .log import NAME as LOG_NAME
-from .log import Log, read
+from .log import Log, is_whole, read
 from .outcome import Outcome
 from .settings import TrainingError
 from .spikes import Spikes
@@ -93,8 +93,8 @@ class Run:
         state = checkpoint.load(self.scratch, self.identity)
         if state is None:
             return None
-        log, best_step = self.scratch / LOG_NAME, state["best"][1]
-        if not log.is_file() or log.stat().st_size < state["log_bytes"]:
+        best_step = state["best"][1]
+        if not is_whole(self.scratch / LOG_NAME, state["log_bytes"]):
             missing = LOG_NAME
         elif self.plan.patience and best_step and not checkpoint.has_best(self.scratch, self.identity, best_step):
             missing = checkpoint.BEST
