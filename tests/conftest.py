@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,10 +11,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from filelock import FileLock
@@ -27,7 +31,12 @@ for profile, repeatable in (("search", False), ("repeatable", True)):
     )
 settings.load_profile("repeatable")
 
+# Servers that tests start on this machine are asked without a proxy, which could not reach them.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+
 ROOT = Path(__file__).parents[1]
+LONGEST = 1800  # seconds: what takes longer hangs, however busy the machine
 TRACKED = ("Snakefile", "workflow", "notebooks", "envs", "pyproject.toml")
 WORDS = (
     *("river", "mountain", "history", "language", "letter", "garden", "winter", "music", "people", "century"),
@@ -140,9 +149,9 @@ class Line:
 
     folder: Path
 
-    def snakemake(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=LONGEST)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.snakemake("--cores", "2", *arguments)
@@ -245,3 +254,13 @@ def copy_of(line: Line, folder: Path) -> Line:
 def make_newer(path: Path) -> None:
     """Give a file the present time, as a touch or a fresh clone does."""
     os.utime(path)
+
+
+def wait_for_end(processes: Iterable[psutil.Process]) -> None:
+    """Wait until they have ended, as a zombie has: its parent alone has not asked how."""
+    deadline = time.monotonic() + LONGEST
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while process.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline, f"{process} goes on"
+                time.sleep(0.02)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from pileline import documents, manifest
 from pileline.ledger import Ledger
 
-from tests.conftest import Line, copy_of, new_line
+from tests.conftest import LONGEST, Line, copy_of, new_line, wait_for_end
 
 pytestmark = pytest.mark.slow
 CORPORA = ("demo", "raw")
@@ -83,13 +84,15 @@ def test_a_line_that_was_killed_goes_on_and_ends_with_the_same_bytes(finished: L
     process = subprocess.Popen(
         command, cwd=line.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONGEST
     while not list((line.folder / "results").glob("clean/*/*/*/manifest.json")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
+    below = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    wait_for_end(below)  # kernels are of another group, and end when they see that they are alone
     assert line.snakemake("--unlock").returncode == 0
     done = line.run(target, "--rerun-incomplete")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -70,7 +70,8 @@ def download(
     output = folder / "raw" / part
     output.mkdir(parents=True, exist_ok=True)
     arguments = json.dumps([source, origin, str(folder / "cache"), str(output), part])
-    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "PYTHONPATH": "workflow"}
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0"}
+    environment = os.environ | settings | {"PYTHONPATH": "workflow"}
     return subprocess.run(
         [sys.executable, "-c", DOWNLOAD, arguments], cwd=ROOT, env=environment, capture_output=True, text=True
     )

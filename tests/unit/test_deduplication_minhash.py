@@ -1,5 +1,7 @@
 """Shingles, MinHash, LSH and verification against sets of Python strings and against theory."""
 
+import tempfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_a_window_is_the_polynomial_of_its_characters() -> None:
 
 @given(TEXTS, st.sampled_from(sorted(SHINGLERS)))
 def test_true_similarity_equals_that_of_python_sets(texts: list[str], size: int) -> None:
-    sets = ShingleSets(texts, SHINGLERS[size], "/tmp")
+    sets = ShingleSets(texts, SHINGLERS[size], tempfile.gettempdir())
     assert sets.sizes.tolist() == [len(shingles(normalized(text), size)) for text in texts]
     left, right = np.divmod(np.arange(len(texts) ** 2), len(texts))
     plain = [normalized(text) for text in texts]

@@ -21,6 +21,7 @@ from pileline.training import derived, distributed, launch, loop, muon, worker
 from pileline.training.group import Group
 from safetensors.torch import load_file
 
+from tests.conftest import LONGEST, wait_for_end
 from tests.unit.small_corpora import write_shards
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,6 @@ TRACKED = {  # with a network that remembers what it has seen
 }
 STOPPED = ("ddp-dropout", "fsdp-muon", *TRACKED)
 EXACT = ("ddp-muon", "fsdp-muon", "fsdp-momentum")  # each process draws its own dropout, so it is not one process's
-LONGEST = 300  # seconds; processes that wait for each other would wait for ever
 
 
 class Tracking(Transformer):
@@ -259,8 +259,7 @@ def test_processes_end_with_the_one_that_started_them(corpus, tmp_path):
         below = psutil.Process(started.pid).children(recursive=True)
         assert sum(launch.WORKER in process.cmdline() for process in below) >= 2
         started.send_signal(signal.SIGKILL)
-    gone, alive = psutil.wait_procs(below, timeout=20)
-    assert (len(gone), alive) == (len(below), [])
+    wait_for_end(below)
 
 
 @pytest.mark.gpu

@@ -45,7 +45,7 @@ def test_arrow_maps_a_shard_without_a_copy(shard: tuple[Path, list[Document], to
     path, rows, made = shard
     before = pa.total_allocated_bytes()
     table = pyarrow.feather.read_table(path, memory_map=True)
-    assert pa.total_allocated_bytes() == before
+    assert pa.total_allocated_bytes() <= before  # what other tests left may go meanwhile
     assert same(table.to_pandas(), rows, made)
 
 

@@ -23,7 +23,7 @@ from pileline.sources.http import Patience
 
 from tests.unit.file_server import Files, serve
 
-SOON = Patience(attempts=4, first_wait=0.01, longest_wait=0.05, connect_timeout=5, read_timeout=5)
+SOON = Patience(attempts=4, first_wait=0.01, longest_wait=0.05, connect_timeout=60, read_timeout=60)
 BIG = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)
 
