@@ -69,6 +69,15 @@ def test_a_stage_that_ends_well_leaves_manifest_and_record(tmp_path: Path) -> No
     assert "[tiny] half way" in done.stderr
 
 
+def test_word_of_a_cells_end_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    """As from a machine that is full of work: what the kernel publishes waits for seconds, its answer does not."""
+    blocked = "import sys, time\nsys.stdout.flush_timeout = sys.stderr.flush_timeout = 0\n"
+    blocked += "get_ipython().kernel.iopub_thread.schedule(lambda: time.sleep(5))"
+    write_notebook(tmp_path, blocked, WRITE_MANIFEST)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_raising_cell_is_named_with_its_error(tmp_path: Path) -> None:
     write_notebook(tmp_path, "open(f'{output}/half.bin', 'wb').write(b'x')", "wrong = 1 / 0", WRITE_MANIFEST)
     done = run(tmp_path)

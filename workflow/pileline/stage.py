@@ -36,6 +36,7 @@ from pileline import notebook as notebooks
 RUN_RECORD = "run.json"
 FONTS = ".snakemake/matplotlib"  # its list of this machine's fonts, which takes seconds to make, for all stages
 KERNEL_START_SECONDS = 180  # a machine that is full of work starts a kernel slowly
+OUTPUT_SECONDS = 180  # and may be late with what a cell prints: after nbclient's 4 seconds the stage failed
 
 
 class StageError(RuntimeError):
@@ -152,6 +153,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], log: _L
             stdout_file=log,
             stderr_file=log,
             start_timeout=KERNEL_START_SECONDS,
+            iopub_timeout=OUTPUT_SECONDS,
             autosave_cell_every=5,
         )
     except papermill.PapermillExecutionError as error:
