@@ -199,6 +199,31 @@ def test_progress_prints_few_lines_however_often_it_is_told(
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["5.1k", "10.0k"]
 
 
+def test_progress_counts_every_step_and_what_an_earlier_run_did(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("training", total=3000, unit="steps", every=0.0, before=1000) as progress:
+        progress.add(500)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("training: 1,500 of 3,000 steps (50 %) in ")
+
+
+def test_progress_speaks_more_rarely_the_longer_it_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_time = [0.0]
+    monkeypatch.setattr("pileline.progress.time.monotonic", lambda: clock_time[0])
+    told = []
+    with Progress("training", total=40_000, unit="steps") as progress:
+        for second in range(1, 40_001):
+            clock_time[0] = float(second)
+            progress.add(1)
+            if capsys.readouterr().out:
+                told.append(second)
+    gaps = [after - before for before, after in itertools.pairwise(told)]
+    assert gaps[:40] == [5] * 40, "in the first minutes every five seconds"
+    assert gaps == sorted(gaps) and gaps[-1] == 60, "then at a fiftieth of the time, and at least every minute"
+    assert len(told) < 1000, "11 hours"
+
+
 def test_numbers_for_people() -> None:
     assert [readable(5, "B"), readable(1_234_567, "B"), readable(12_345, "tokens")] == ["5 B", "1.2 MB", "12.3k tokens"]
     assert [clock(59.4), clock(61), clock(3723)] == ["0:59", "1:01", "1:02:03"]

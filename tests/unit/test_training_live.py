@@ -78,6 +78,33 @@ def test_speed_and_samples_go_to_events_and_no_clock_into_the_log(tmp_path, caps
     assert same(weights(model), weights(quiet))  # who watches changes nothing
 
 
+def test_validation_losses_skipped_steps_and_an_early_stop_are_told_as_they_happen(tmp_path, capsys, monkeypatch):
+    judge, losses = loop.Spikes.skip, iter([3.0, 2.0, 2.5, 2.6])
+    monkeypatch.setattr(loop.Run, "validate", lambda run, validation: next(losses))
+    monkeypatch.setattr(loop.Spikes, "skip", lambda spikes, *found: judge(spikes, *found) or len(spikes.losses) == 3)
+    plan, folder = derived.Settled(steps=12, validations=6, patience=2, precision="float32"), folders(tmp_path)
+    loop.run(models.build(SMALL, V, END, 1), Memory(), Memory(), plan, 1, 1, *folder)
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if "validation loss" in line] == [
+        "── after step 2: validation loss 3.000",
+        "── after step 4: validation loss 2.000",
+        "── after step 6: validation loss 2.500; the lowest was 2.000 after step 4",
+        "── after step 8: validation loss 2.600; the lowest was 2.000 after step 4",
+    ]
+    assert "stopped early: not lower 2 times in a row; those weights are kept" in told
+    assert [line.split(":")[0] for line in told if "skipped:" in line] == ["── step 3 skipped"]
+    lines = [json.loads(line) for line in (folder[0] / "events/live.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line] == [
+        (2, 3.0),
+        (4, 2.0),
+        (6, 2.5),
+        (8, 2.6),
+    ]
+    (skipped,) = [line for line in lines if "skipped" in line]
+    assert skipped["step"] == 3
+    assert skipped["skipped"]["loss"] > 0 < skipped["skipped"]["gradient_norm"]
+
+
 def test_known_gpus_have_their_makers_peak(monkeypatch):
     for name, speed in (("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA L40S", 362e12)):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)

@@ -1,4 +1,4 @@
-"""How fast training goes, for whoever watches: tokens a second, MFU, the time left.
+"""How training goes, for whoever watches: losses, steps that were skipped, tokens a second, MFU, the time left.
 
 MFU (model FLOPs utilization, Chowdhery et al. 2022, appendix B) is the share of the device's peak that goes into the
 products a forward and a backward pass need. They are counted on one row of tokens, not guessed from a formula; the peak
@@ -110,7 +110,9 @@ class Live:
         self._first, self._step, self._tokens = run.step, run.step, run.seen
         self._warm = False
         if events is not None:
-            self._progress = Progress("training", total=run.plan.steps - run.step, unit="steps", every=0.9 * EVERY)
+            self._progress = Progress(
+                "training", total=run.plan.steps, unit="steps", every=0.9 * EVERY, before=run.step
+            )
             self._use = products / (peak(run.model.device, run.precision) * run.group.ranks)  # of a token a second
 
     def step(self) -> None:
@@ -131,12 +133,32 @@ class Live:
         left = {"seconds_left": round(pace * (run.plan.steps - run.step), 1)}
         events.line({"step": run.step, "tokens": run.seen, "loss": loss, "gradient_norm": norm} | measured | left)
         events.numbers(run.step, measured)
-        skipped = f", {run.spikes.skipped} steps skipped" if run.spikes.skipped else ""
+        skipped = f", {run.spikes.skipped:,} skipped" if run.spikes.skipped else ""
         self._progress.add(
             run.step - self._step,
             f"loss {loss:.3f}, gradient {norm:.2f}, {readable(speed)} tokens/s, MFU {measured['mfu']:.0%}{skipped}",
         )
         self._looked, self._step, self._tokens = now, run.step, run.seen
+
+    def validated(self, loss: float | None) -> None:
+        """After a look at the validation split; where that ended the run, which weights are kept."""
+        if self._events is None or loss is None:
+            return
+        run = self._run
+        self._events.line({"step": run.step, "validation_loss": loss})
+        lowest = "" if run.best_step in (0, run.step) else f"; the lowest was {run.best_loss:.3f} after step {run.best_step:,}"
+        print(f"── after step {run.step:,}: validation loss {loss:.3f}{lowest}", flush=True)
+        if run.ended:
+            print(f"stopped early: not lower {run.worse} times in a row; those weights are kept", flush=True)
+
+    def judged(self, spike: tuple[float, float] | None) -> None:
+        """After a step; `spike` are the loss and the gradient's norm of one that was not taken."""
+        if self._events is None or spike is None:
+            return
+        names = ("loss", "gradient_norm")
+        told = {name: value if math.isfinite(value) else str(value) for name, value in zip(names, spike, strict=True)}
+        self._events.line({"step": self._run.step, "skipped": told})
+        print(f"── step {self._run.step:,} skipped: loss {spike[0]:.3f}, gradient {spike[1]:.2f}", flush=True)
 
     def sample(self, decode: Callable[[list[int]], str]) -> None:
         """What the model writes by itself now. A model of which each process has a part cannot be asked by one."""

@@ -2,8 +2,9 @@
 
     {"step": 40, "tokens": 163840, "loss": 4.1, "validation_loss": null, "rate": 1.0, "gradient_norm": 0.5}
 
-The lines hold no clock, so equal runs write equal files. A resumed run cuts the log back to where its
-checkpoint was and writes the same lines again.
+`loss` is the mean of the steps since the last line, `gradient_norm` that of the last step before it is clipped, `rate`
+the schedule's factor on every full rate. The lines hold no clock, so equal runs write equal files. A resumed run cuts
+the log back to where its checkpoint was and writes the same lines again.
 """
 
 from __future__ import annotations

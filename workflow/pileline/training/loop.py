@@ -67,6 +67,7 @@ class Run:
         self.spikes = Spikes()
         self.recent: list[float] = []  # losses since the last record
         self.last = (float("nan"), 0.0)  # loss and gradient norm of the last step that was taken
+        self.spike: tuple[float, float] | None = None  # those of this step, if it was skipped
         self.best_loss, self.best_step = float("inf"), 0  # on the validation split
         self.worse = 0  # validations since
         self.ended = False
@@ -183,11 +184,11 @@ class Run:
         factor = schedules.factor(self.plan, self.step)
         self.step += 1
         self.seen += int(tokens)
-        skipped = self.spikes.skip(loss, norm, self.plan.clip)
+        self.spike = (loss, norm) if self.spikes.skip(loss, norm, self.plan.clip) else None
         if why := self.spikes.hopeless:
             seen = f"step {self.step}: the loss is {loss:.4g}, the gradient's norm {norm:.4g}"
             raise TrainingError(f"{seen}; {why}. {advice.what_to_change(self.plan)}")
-        if not skipped:
+        if self.spike is None:
             if 0 < self.plan.clip < norm:
                 torch._foreach_mul_(
                     [p.grad for p in self.parameters if p.grad is not None], self.plan.clip / (norm + 1e-6)
@@ -330,11 +331,13 @@ def _steps(
             due = group.is_first and time.monotonic() - saved >= interval
             tokens, saving = group.total([predicted(batch), due])
             factor = take(run, batch, tokens)
+            watch.judged(run.spike)
             last = run.step == plan.steps
             validating = last or run.step % validate_every == 0
             if validating or run.step % log_every == 0:
                 found = run.validate(validation) if validating else None
                 run.judge(found)
+                watch.validated(found)
                 if log is not None:
                     log.write(record(run, found, factor))
                 run.recent = []
