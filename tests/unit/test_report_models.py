@@ -44,6 +44,16 @@ def test_the_story_begins_with_frequencies_where_they_were_scored(
     assert f"the tokens' frequencies alone reach {reached:.3f} bits per byte (mlp), counting reaches" in story(results)
 
 
+def test_a_models_shape_stands_below_its_kind(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"kind": "transformer", "context": 256, "layers": 2, "heads": 4, "width": 128, "steps": 3, "tied": None}
+    monkeypatch.setitem(results.stages["models/demo/bpe4k/transformer"].metrics, "settings", settings)
+    section = training(results)
+    assert section is not None
+    told = {(row[1].text, row[1].note) for row in section.values["table"].rows}
+    assert ("transformer", "layers 2, heads 4, width 128, context 256") in told
+    assert {("ngram", "order 5"), ("my_models:Tiny", "width 16")} <= told
+
+
 def test_a_sweep_is_one_row_of_the_main_chart_with_hollow_points(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:

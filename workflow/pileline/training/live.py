@@ -146,8 +146,10 @@ class Live:
             return
         run = self._run
         self._events.line({"step": run.step, "validation_loss": loss})
-        lowest = "" if run.best_step in (0, run.step) else f"; the lowest was {run.best_loss:.3f} after step {run.best_step:,}"
-        print(f"── after step {run.step:,}: validation loss {loss:.3f}{lowest}", flush=True)
+        told = f"── after step {run.step:,}: validation loss {loss:.3f}"
+        if run.best_step not in (0, run.step):
+            told += f"; the lowest was {run.best_loss:.3f} after step {run.best_step:,}"
+        print(told, flush=True)
         if run.ended:
             print(f"stopped early: not lower {run.worse} times in a row; those weights are kept", flush=True)
 

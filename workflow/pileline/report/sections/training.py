@@ -13,6 +13,7 @@ from pileline.report.tables import MISSING, Cell, Chart, Section, Table, cells, 
 
 Metrics = dict[str, Any]
 NATS = "cross-entropy"  # the loss whose mean is in nats a token
+SHAPE = ("order", "window", "layers", "heads", "width", "hidden", "context")  # settings that tell a model's size
 RATES = {"rate": "rate", "matrix_rate": "matrices", "embedding_rate": "embeddings", "vector_rate": "vectors"}
 
 
@@ -34,6 +35,13 @@ def _other_loss(metrics: Metrics) -> str:
     """What a model was trained to lower, if that is not in nats a token; empty otherwise."""
     loss = (metrics.get("settings") or {}).get("loss")
     return str(loss) if loss is not None and loss != NATS and not _counts(metrics) else ""
+
+
+def _kind(metrics: Metrics) -> Cell:
+    """A model's kind, and its shape below."""
+    settings = metrics.get("settings") or {}
+    shape = [f"{name} {settings[name]}" for name in SHAPE if settings.get(name) is not None]
+    return Cell(str(metrics.get("kind", MISSING)), note=", ".join(shape))
 
 
 def _optimizer(metrics: Metrics) -> Cell:
@@ -147,7 +155,7 @@ def _models_table(stages: dict[str, Stage]) -> Table:
         rows.append(
             cells(
                 Cell(name, href=stage.page),
-                str(metrics.get("kind", MISSING)),
+                _kind(metrics),
                 count(metrics.get("parameters")),
                 count(metrics.get("tokens_seen")),
                 decimal(metrics.get("epochs"), 2),
@@ -160,7 +168,8 @@ def _models_table(stages: dict[str, Stage]) -> Table:
     columns += ["Training loss", "Validation loss"]
     caption = (
         "Models from theory to practice. Losses in nats per token, which compare models of the same tokenizer; bits "
-        "per byte compare all."
+        "per byte compare all. The validation loss is that of the trained model on whole documents, the same for all "
+        "models of a corpus and tokenizer."
     )
     caption += " CPU time is that of all cores together." if timed else ""
     return Table(caption, columns, rows, labels=2)
@@ -217,7 +226,12 @@ def loss_chart(stages: dict[str, Stage], more: str = "") -> Chart | None:
         return None
     ends = ", ".join(f"{name} ends at {points[-1][1]:.3f}" for name, points in {**lines, **marks}.items())
     made = charts.curves(lines, marks, ("million tokens seen", "loss, nats per token"), f"Loss falls: {ends}")
-    return Chart(made, f"Training loss (thin) and validation loss (with marks) by tokens seen.{more}", wide=True)
+    caption = (
+        "Training loss (thin) and validation loss (with marks) by tokens seen. On the way networks are validated on "
+        "some blocks of text, whose first tokens have little to go by: a line tells how one model fares, the table "
+        f"which is better.{more}"
+    )
+    return Chart(made, caption, wide=True)
 
 
 def _stages(results: Results, experiments: tuple[Experiment, ...], room: str) -> dict[str, Stage]:
