@@ -250,9 +250,10 @@ def test_any_kind_trains_on_shards_and_learns(corpus, tmp_path, settings):
 
 def test_a_model_that_has_learned_nothing_is_told_in_its_account(corpus, tmp_path, capsys):
     shards, tokenizer = corpus
-    settings = SMALL | {"optimizer": "sgd", "rate": 1e-9, "steps": 2, "batch_tokens": 64}
+    settings = SMALL | {"optimizer": "sgd", "rate": 1e-9, "steps": 2, "warmup": 2, "batch_tokens": 64}
     model = models.build(settings, tokenizer.vocabulary_size, tokenizer.end, 1)
-    (doubt,) = training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path)).metrics()["doubts"]
+    rising, doubt = training.train(model, shards, settings, 1, "cpu", 1, *folders(tmp_path)).metrics()["doubts"]
+    assert rising.startswith("training ended while its rates were still rising: warmup is 2 steps and training 2;")
     assert doubt.startswith(f"its validation loss, {math.log(tokenizer.vocabulary_size):.3f}, is no better")
     assert f"of this model {doubt}" in capsys.readouterr().out
 

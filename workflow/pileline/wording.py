@@ -16,6 +16,38 @@ WORDS = {
     "number": "a number",
     "boolean": "true or false",
 }
+ELSEWHERE = {  # what settings of models are called in other libraries
+    "batch_size": "batch_tokens",
+    "betas": "beta1",
+    "block_size": "context",
+    "d_ff": "mlp",
+    "d_model": "width",
+    "dtype": "precision",
+    "early_stopping": "patience",
+    "eval_interval": "validations",
+    "grad_clip": "clip",
+    "gradient_accumulation_steps": "accumulate",
+    "hidden_size": "width",
+    "learning_rate": "rate",
+    "lr": "rate",
+    "lr_scheduler": "schedule",
+    "max_epochs": "epochs",
+    "max_iters": "steps",
+    "max_seq_len": "context",
+    "max_steps": "steps",
+    "max_tokens": "tokens",
+    "n_embd": "width",
+    "n_head": "heads",
+    "n_kv_head": "key_value_heads",
+    "n_layer": "layers",
+    "num_epochs": "epochs",
+    "num_heads": "heads",
+    "num_layers": "layers",
+    "seq_len": "context",
+    "vocab_size": "vocabulary",
+    "warmup_iters": "warmup",
+    "warmup_steps": "warmup",
+}
 
 
 def schema_message(error: Any, place: str) -> Iterator[str]:
@@ -79,5 +111,7 @@ def shown(value: Any) -> str:
 
 def suggestion(name: str, known: list[str]) -> str:
     """The end of a message about an unknown name: the known name that was perhaps meant, else all of them."""
+    if ELSEWHERE.get(name) in known:
+        return f"; here it is called '{ELSEWHERE[name]}'"
     close = difflib.get_close_matches(name, known, 1)
     return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"

@@ -72,7 +72,7 @@ def train(
         )
     network: Any = model.network  # type: ignore[attr-defined]
     largest = max(float(parameter.detach().abs().max()) for parameter in network.parameters())
-    outcome.doubts = advice.doubts(outcome, model.vocabulary_size, largest, getattr(network, "in_nats", False))
+    outcome.doubts += advice.doubts(outcome, model.vocabulary_size, largest, getattr(network, "in_nats", False))
     for doubt in outcome.doubts:
         print(f"of this model {doubt}", flush=True)
     return outcome
@@ -112,8 +112,13 @@ def by_gradient(
     if plan.patience is not None and (held_out is None or not plan.validations):
         raise TrainingError(
             f"training: patience is {plan.patience}, but "
-            + ("validations is 0" if held_out else f"the corpus has no validation text of {model.context} tokens")
-            + "; early stopping needs a validation loss to judge by"
+            + (
+                "validations is 0; raise it"
+                if held_out
+                else f"the corpus has no validation text of {model.context} tokens; raise holdout.validation, add text, or "
+                "lower context"
+            )
+            + ", for early stopping needs a validation loss to judge by"
         )
     settle = partial(derived.settle, batch=batch * model.context, epoch_steps=loader.epoch_steps, model=model)
     settled = settle(replace(plan, minutes=None))
@@ -127,6 +132,11 @@ def by_gradient(
     )
     outcome.budget = {name: getattr(plan, name) for name in BUDGETS if getattr(plan, name) is not None}
     outcome.packing = loader.account().to_dict()
+    if settled.warmup >= settled.steps:
+        outcome.doubts.append(
+            f"training ended while its rates were still rising: warmup is {settled.warmup:,} steps and training "
+            f"{settled.steps:,}; shorten the one, or lengthen the other."
+        )
     return outcome
 
 
