@@ -115,8 +115,8 @@ def by_gradient(
             + (
                 "validations is 0; raise it"
                 if held_out
-                else f"the corpus has no validation text of {model.context} tokens; raise holdout.validation, add text, or "
-                "lower context"
+                else f"the corpus has no validation text of {model.context} tokens; raise "
+                "holdout.validation, add text, or lower context"
             )
             + ", for early stopping needs a validation loss to judge by"
         )
