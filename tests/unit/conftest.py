@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pileline import fingerprint
 
 from tests.conftest import default_config
 
@@ -29,3 +30,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def code_unknown() -> Iterator[None]:
+    """What fingerprints remember of code is of no other test's folder, and of none when the test has ended."""
+
+    def forget() -> None:
+        for remembered in (fingerprint.pins, fingerprint.own_code, fingerprint.module_code):
+            remembered.cache_clear()
+
+    forget()
+    yield
+    forget()

@@ -321,6 +321,7 @@ def test_a_part_named_null_is_taken_out(raw: dict[str, Any]) -> None:
     assert config.slice("deduplicate", corpus="demo")["protected"] == {}
 
 
+@pytest.mark.usefixtures("code_unknown")
 def test_a_filter_of_the_users_own_is_fingerprinted_with_what_it_imports(
     raw: dict[str, Any], tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -27,7 +27,7 @@ def write(folder: Path, *cells: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def library(code_unknown: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small library of our package's name: room/__init__ -> room.inside -> ground, and an unrelated module."""
     folder = tmp_path / "workflow/pileline"
     (folder / "room").mkdir(parents=True)
@@ -40,8 +40,6 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "envs/requirements.lock").write_text("numpy==2.0\npandas==3.0\n")
     monkeypatch.setattr(fingerprint, "LIBRARY", folder)
     monkeypatch.setattr(fingerprint, "LOCK", tmp_path / "envs/requirements.lock")
-    fingerprint.pins.cache_clear()
-    fingerprint.module_code.cache_clear()
     return folder
 
 
@@ -132,7 +130,6 @@ def test_a_module_chosen_by_name_must_be_there(library: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_package_that_our_notebooks_reach_is_pinned(path: Path) -> None:
-    fingerprint.pins.cache_clear()
     unpinned = [entry for entry in fingerprint.notebook_code(path) if "(not in" in entry]
     assert not unpinned
 

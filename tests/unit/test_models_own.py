@@ -73,13 +73,12 @@ number = 3
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def beside(code_unknown: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder like that of config.yaml, with a module of models; the working folder."""
     (tmp_path / "my_models.py").write_text(MODULE)
     (tmp_path / "layers.py").write_text("WIDER = 2\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    fingerprint.own_code.cache_clear()
     yield tmp_path
     for name in ("my_models", "layers", "my_broken"):
         sys.modules.pop(name, None)
