@@ -13,6 +13,8 @@ of training alone (two steps on one core of a CPU); to score the holdout with th
 | the same, 8,192 tokens                                                     | 2,108 |
 | transformer of 30.5 million: 4 layers, 768 wide, 256 tokens a step, adamw  | 1,808 |
 | transformer-2017 of 2.1 million: 2 layers, 256 wide, 8,192 tokens a step   |   891 |
+| transformer of 2.2 million, a vocabulary of 32,768, 8,192 tokens a step    | 2,649 |
+| transformer of 0.9 million: 16 heads, context 1024, the same in bfloat16   | 2,411 |
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ OWN_MB = 4000  # a model of the user's own, of which nothing is known
 BASE_MB = 1500  # Python, torch and the libraries of the notebook: 530 to 630, and room for what the rest leaves out
 WEIGHT_BYTES = 60  # the weight, its gradient, the optimizer's memory, a checkpoint while it is written: 13 to 75
 ACTIVATION_BYTES = 60  # a token of a step, layer and unit of width, kept for the way back: 35 to 57
+LOGIT_BYTES, COUNT_BYTES = 8, 8  # a token of a step and of the vocabulary, likewise: 5; and for each level of a cache
+SCORE_BYTES, PLAIN = (
+    4,
+    1024,
+)  # a score of attention, which are kept in bfloat16 in blocks of so many tokens at most: 3.3
 TOKEN_BYTES, ORDER_BYTES = 60, 30  # a token that is counted, and for each order; 62 at order 2, 93 to 131 at order 5
 BATCH_TOKENS = 2048  # of a step, where training chooses
 USED_BYTES, LEAST_USED_MB = 60, 4000  # to use a model: a number that it learned, 36 of an n-gram model; room for texts
@@ -48,6 +55,14 @@ def weights(settings: Settings, vocabulary: int) -> int:
     return (2 * vocabulary + tables) * width + layers * (4 + 2 * number["mlp"]) * width**2
 
 
+def _kept_scores(settings: Settings) -> int:
+    """Scores of attention that are kept for the way back, a token of a step: those of short blocks in bfloat16."""
+    plain = settings["kind"] in ("transformer", "residual") and settings["precision"] != "float32"
+    if not plain or settings["context"] > PLAIN:
+        return 0
+    return int(settings["layers"] * settings["heads"] * settings["context"])
+
+
 def training_megabytes(settings: Settings, vocabulary: int, tokens: int) -> int:
     """MB to train an entry of `models` with all its settings; `tokens` are the corpus' if it `counts`."""
     if ":" in settings["kind"]:
@@ -60,6 +75,8 @@ def training_megabytes(settings: Settings, vocabulary: int, tokens: int) -> int:
     if settings["device"] != "cuda":  # else they lie on the GPU that the job asks for; `auto` may find none
         step = (number["batch_tokens"] or BATCH_TOKENS) // (number["accumulate"] * number["processes"])
         size += ACTIVATION_BYTES * step * number.get("layers", 1) * number.get("width", number.get("hidden", 0))
+        size += (LOGIT_BYTES + COUNT_BYTES * number.get("cache", 0)) * step * vocabulary
+        size += SCORE_BYTES * step * _kept_scores(settings)
     started = number["processes"] + (number["processes"] > 1)  # and the one that starts them
     return started * (BASE_MB + size // 10**6)
 
