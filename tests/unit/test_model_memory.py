@@ -60,14 +60,15 @@ def test_it_covers_the_peaks_that_were_measured(name: str, peak: int) -> None:
 @pytest.mark.parametrize(
     ("part", "vocabulary", "peak"),
     [
-        ({"layers": 1, "heads": 2, "width": 64, "context": 128}, 32_768, 2649),
-        ({"layers": 4, "heads": 16, "width": 128, "context": 1024}, 512, 2411),
+        ({"kind": "transformer", "layers": 1, "heads": 2, "width": 64, "context": 128}, 32_768, 2649),
+        ({"kind": "transformer", "layers": 4, "heads": 16, "width": 128, "context": 1024}, 512, 2411),
+        ({"kind": "mlp", "window": 64, "embedding": 128, "hidden": 64, "context": 128}, 512, 2093),
     ],
-    ids=["vocabulary", "scores"],
+    ids=["vocabulary", "scores", "window"],
 )
-def test_it_covers_logits_and_scores_that_are_kept(part: dict[str, Any], vocabulary: int, peak: int) -> None:
+def test_it_covers_what_steps_keep_beside_activations(part: dict[str, Any], vocabulary: int, peak: int) -> None:
     """8,192 tokens a step in bfloat16; accumulated in parts they are few."""
-    common = {"kind": "transformer", "device": "cpu", "precision": "bfloat16", "batch_tokens": 8192}
+    common = {"device": "cpu", "precision": "bfloat16", "batch_tokens": 8192}
     whole, parted = (settings_of(tried=common | part | more)["tried"] for more in ({}, {"accumulate": 8}))
     assert 1.2 * peak < model_memory.training_megabytes(whole, vocabulary, TOKENS) < 4 * peak
     assert model_memory.training_megabytes(parted, vocabulary, TOKENS) < peak

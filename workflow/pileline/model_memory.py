@@ -26,11 +26,9 @@ OWN_MB = 4000  # a model of the user's own, of which nothing is known
 BASE_MB = 1500  # Python, torch and the libraries of the notebook: 530 to 630, and room for what the rest leaves out
 WEIGHT_BYTES = 60  # the weight, its gradient, the optimizer's memory, a checkpoint while it is written: 13 to 75
 ACTIVATION_BYTES = 60  # a token of a step, layer and unit of width, kept for the way back: 35 to 57
-LOGIT_BYTES, COUNT_BYTES = 8, 8  # a token of a step and of the vocabulary, likewise: 5; and for each level of a cache
-SCORE_BYTES, PLAIN = (
-    4,
-    1024,
-)  # a score of attention, which are kept in bfloat16 in blocks of so many tokens at most: 3.3
+LOGIT_BYTES, COUNT_BYTES = 8, 8  # a token of a step and of the vocabulary, likewise: 5 to 8; for each level of a cache
+SCORE_BYTES, PLAIN = 4, 1024  # a score of attention, kept in bfloat16, where blocks have so many tokens at most: 3.3
+INPUT_BYTES = 30  # a token of a step and number that an mlp's window holds: 26
 TOKEN_BYTES, ORDER_BYTES = 60, 30  # a token that is counted, and for each order; 62 at order 2, 93 to 131 at order 5
 BATCH_TOKENS = 2048  # of a step, where training chooses
 USED_BYTES, LEAST_USED_MB = 60, 4000  # to use a model: a number that it learned, 36 of an n-gram model; room for texts
@@ -55,12 +53,17 @@ def weights(settings: Settings, vocabulary: int) -> int:
     return (2 * vocabulary + tables) * width + layers * (4 + 2 * number["mlp"]) * width**2
 
 
-def _kept_scores(settings: Settings) -> int:
-    """Scores of attention that are kept for the way back, a token of a step: those of short blocks in bfloat16."""
+def _kept_bytes(settings: Settings, vocabulary: int) -> int:
+    """What a step keeps of each of its tokens for the way back: activations, logits, and scores of short blocks."""
+    number: dict[str, int] = settings
+    if settings["kind"] == "mlp":  # its gradient is computed with the loss, so logits are not kept
+        return ACTIVATION_BYTES * number["hidden"] + INPUT_BYTES * number["window"] * number["embedding"]
+    kept = ACTIVATION_BYTES * number["layers"] * number["width"]
+    kept += (LOGIT_BYTES + COUNT_BYTES * number.get("cache", 0)) * vocabulary
     plain = settings["kind"] in ("transformer", "residual") and settings["precision"] != "float32"
-    if not plain or settings["context"] > PLAIN:
-        return 0
-    return int(settings["layers"] * settings["heads"] * settings["context"])
+    if plain and number["context"] <= PLAIN:
+        kept += SCORE_BYTES * number["layers"] * number["heads"] * number["context"]
+    return kept
 
 
 def training_megabytes(settings: Settings, vocabulary: int, tokens: int) -> int:
@@ -74,9 +77,7 @@ def training_megabytes(settings: Settings, vocabulary: int, tokens: int) -> int:
     size += WEIGHT_BYTES * weights(settings, vocabulary)
     if settings["device"] != "cuda":  # else they lie on the GPU that the job asks for; `auto` may find none
         step = (number["batch_tokens"] or BATCH_TOKENS) // (number["accumulate"] * number["processes"])
-        size += ACTIVATION_BYTES * step * number.get("layers", 1) * number.get("width", number.get("hidden", 0))
-        size += (LOGIT_BYTES + COUNT_BYTES * number.get("cache", 0)) * step * vocabulary
-        size += SCORE_BYTES * step * _kept_scores(settings)
+        size += step * _kept_bytes(settings, vocabulary)
     started = number["processes"] + (number["processes"] > 1)  # and the one that starts them
     return started * (BASE_MB + size // 10**6)
 
