@@ -60,7 +60,11 @@ class Table(nn.Embedding):
 
 
 class Network(nn.Module):
-    """Token ids [batch, length] to the distribution of each next token."""
+    """Token ids [batch, length] to the distribution of each next token.
+
+    Buffers that training changes, as running means, should be persistent: they are saved with the weights, and several
+    processes have the mean of theirs after each step.
+    """
 
     vocabulary_size: int
 
