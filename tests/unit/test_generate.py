@@ -157,10 +157,24 @@ def test_the_command_reads_standard_input_and_repeats_itself(folder):
         "--top-p",
         "0.9",
     ]
-    first, again = (subprocess.run(command, input="grö", capture_output=True, text=True, check=True) for _ in range(2))
+    first, again = (  # with and without the line break that ends a file's last line
+        subprocess.run(command, input=prompt, capture_output=True, text=True, check=True) for prompt in ("grö", "grö\n")
+    )
     assert first.stdout == again.stdout
     assert first.stdout.startswith("grö")
     assert len(first.stdout.encode()) == 4 + 40 + 1
+
+
+def test_several_samples_are_those_of_the_seeds_that_follow(folder, capfd):
+    def written(*arguments):
+        assert generate.main([str(folder), "--prompt", "grö", "--tokens", "30", *arguments]) == 0
+        return capfd.readouterr().out
+
+    alone = [written("--seed", str(seed)) for seed in (4, 5)]
+    assert alone[0] != alone[1]
+    assert written("--seed", "4", "--samples", "2") == "".join(
+        f"── seed {seed}\n{text}" for seed, text in zip((4, 5), alone, strict=True)
+    )
 
 
 def test_a_reader_that_has_enough_ends_it_in_peace(folder):
@@ -188,6 +202,7 @@ def test_text_comes_in_whole_characters(folder):
         (["--top-p", "2"], "top_p is 2.0"),
         (["--seed", "-1"], "seed is -1, must be at least 0"),
         (["--tokens", "-1"], "tokens is -1, must be at least 0"),
+        (["--samples", "0"], "samples is 0, must be at least 1"),
         (["--threads", "0"], "threads is 0, must be at least 1"),
         (["--tokenizer", "{other}"], "name the tokenizer it was trained with"),
         (["--tokenizer", "{nowhere}"], "not found"),
@@ -207,3 +222,9 @@ def test_what_does_not_do_is_refused(folder, arguments, message, tmp_path, capsy
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, capsys):
     assert generate.main([str(tmp_path), "--prompt", "a"]) == 2
     assert "train the model first" in capsys.readouterr().err
+
+
+def test_a_folder_for_other_libraries_is_told_apart(tmp_path: Path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    assert generate.main([str(tmp_path), "--prompt", "a"]) == 2
+    assert "what is below results/exports/ is read by Hugging Face's transformers" in capsys.readouterr().err

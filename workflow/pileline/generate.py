@@ -1,10 +1,11 @@
 """Let a trained model write: a prompt goes in, and what the model says comes after it comes out, as it is drawn.
 
     python -m pileline.generate results/models/demo/bpe2k/transformer --prompt "The history of" --tokens 100
-    python -m pileline.generate results/models/demo/bpe2k/ngram --temperature 0.7 --top-p 0.9 < prompt.txt
+    python -m pileline.generate results/models/demo/bpe2k/ngram --temperature 0.7 --top-p 0.9 --samples 3 < prompt.txt
 
 Any kind of model will do. The text goes to standard output, prompt included; how fast it came, to standard error. The
-same model, prompt, settings and seed write the same text. A model that ends its document stops before `--tokens`.
+same model, prompt, settings and seed write the same text. A model that ends its document stops before `--tokens`. The
+line break that ends a prompt from standard input, as `echo` and editors write it, is not part of the prompt.
 
 Exit status: 0 if it wrote, 2 if the folder, the prompt or a setting does not do.
 """
@@ -31,7 +32,7 @@ HELP = {
     "min_p": "keep tokens at least this many times as likely as the likeliest",
     "repetition_penalty": "above 1 makes tokens that stand in the text less likely",
 }
-LEAST = {"tokens": 0, "seed": 0, "threads": 1}
+LEAST = {"tokens": 0, "samples": 1, "seed": 0, "threads": 1}
 
 
 def tokenizer_folder(model: str | Path) -> Path:
@@ -43,7 +44,7 @@ def tokenizer_folder(model: str | Path) -> Path:
 
 
 def load(
-    model: str | Path, tokenizer: str | Path | None, device: str = "cpu", threads: int | None = None
+    model: str | Path, tokenizer: str | Path | None = None, device: str = "cpu", threads: int | None = None
 ) -> tuple[models.LanguageModel, Tokenizer]:
     """A trained model and its tokenizer, by default the one of its own path; `ModelError` if they do not fit."""
     found = models.load(model, device, threads)
@@ -79,11 +80,21 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(
             name, type=type(field.default), default=field.default, help=HELP[field.name] + " (%(default)s)"
         )
+    made.add_argument("--samples", type=int, default=1, help="so many texts, by seeds from --seed on (%(default)s)")
     made.add_argument("--seed", type=int, default=0, help="another seed, another text (%(default)s)")
     made.add_argument("--tokenizer", help="its tokenizer's folder; found from the model's if not given")
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="(%(default)s)")
     made.add_argument("--threads", type=int, help="cores; as many as the process has if not given")
     return made
+
+
+def asked_prompt(given: str | None) -> str:
+    """The prompt as given, else from standard input, without the line break that ends its last line."""
+    if given is not None:
+        return given
+    if sys.stdin.isatty():
+        print("generate: type a prompt, and end it by Ctrl-D on a line of its own", file=sys.stderr)
+    return sys.stdin.read().removesuffix("\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,24 +106,25 @@ def main(arguments: list[str] | None = None) -> int:
             if (value := getattr(asked, name)) is not None and value < least:
                 raise ValueError(f"{name} is {value}, must be at least {least}")
         model, tokenizer = load(asked.model, asked.tokenizer, asked.device, asked.threads)
-        prompt = sys.stdin.read() if asked.prompt is None else asked.prompt
+        prompt = asked_prompt(asked.prompt)
         tokens = tokenizer.encode(prompt)
     except ValueError as error:  # as all errors of models, sampling, tokenizers and manifests are
         print(f"generate: {error}", file=sys.stderr)
         return 2
-    print(prompt, end="", flush=True)
     began, count = time.perf_counter(), 0
 
-    def counted() -> Iterator[int]:
+    def counted(seed: int) -> Iterator[int]:
         nonlocal count
-        for token in model.write(tokens, asked.tokens, sampling, asked.seed):
+        for token in model.write(tokens, asked.tokens, sampling, seed):
             count += 1
             yield token
 
     try:
-        for piece in pieces(tokenizer, counted()):
-            print(piece, end="", flush=True)
-        print(flush=True)
+        for seed in range(asked.seed, asked.seed + asked.samples):
+            print((f"── seed {seed}\n" if asked.samples > 1 else "") + prompt, end="", flush=True)
+            for piece in pieces(tokenizer, counted(seed)):
+                print(piece, end="", flush=True)
+            print(flush=True)
     except BrokenPipeError:  # the reader has enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's end would complain
     seconds = time.perf_counter() - began

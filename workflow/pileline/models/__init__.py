@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import own
-from .interface import LanguageModel, ModelError, read_configuration
+from .interface import CONFIGURATION, LanguageModel, ModelError, read_configuration
 
 REGISTRY = {
     "lstm": "pileline.models.lstm:LSTM",
@@ -51,7 +51,12 @@ def load(folder: str | Path, device: str = "cpu", threads: int | None = None) ->
 
     `threads` are the cores that it computes with, where it can use several; None leaves that to the process.
     """
-    kind = read_configuration(Path(folder)).get("kind", "(none)")
+    kind = read_configuration(Path(folder)).get("kind")
+    if kind is None:
+        raise ModelError(
+            f"{folder}: no model that Pileline trained, for its {CONFIGURATION} names no kind; these are below "
+            "results/models/, and what is below results/exports/ is read by Hugging Face's transformers"
+        )
     model: LanguageModel = resolve(kind).load(folder, device)
     if threads is not None:
         model.use_threads(threads)
