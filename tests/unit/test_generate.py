@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,6 +218,18 @@ def test_what_does_not_do_is_refused(folder, arguments, message, tmp_path, capsy
     filled = [argument.format(**places) for argument in arguments]
     assert generate.main([str(folder), "--prompt", "a", *filled]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_model_is_loaded_as_the_readme_says(folder, capfd):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        if block.startswith("from pileline import")
+    )
+    known = {}
+    exec(code.replace("results/models/demo/bpe2k/transformer", str(folder)), known)
+    assert str(known["model"].score([known["prompt"]])[0]) in capfd.readouterr().out
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, capsys):
