@@ -22,6 +22,13 @@ def test_operations_are_counted_as_the_formula_says():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_operations_of_long_rows_are_told_from_short_ones(monkeypatch):
+    network = models.build(SMALL | {"context": 64}, V, END).network
+    exact = live.flops(network, 64)
+    monkeypatch.setattr(live, "LONGEST_ROW", 16)
+    assert live.flops(network, 64) == pytest.approx(exact)
+
+
 def test_operations_of_an_lstm_are_counted_too():
     class Recurrent(DroppingNetwork):
         def __init__(self, shape):

@@ -39,6 +39,7 @@ PEAKS = {
     "A10": 125e12,
 }
 SIDES = (256, 8192)  # least and most, of the square matrices that measure a peak
+LONGEST_ROW = 1024  # tokens, on which operations are counted
 LONG_ENOUGH = 0.02  # seconds of a product, to be measured well
 
 
@@ -56,7 +57,19 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def flops(network: Any, tokens: int) -> float:
-    """Floating-point operations of the products of a forward and backward pass, a token; in rows of `tokens`."""
+    """Floating-point operations of the products of a forward and backward pass, a token; in rows of `tokens`.
+
+    Attention as plain products needs memory by the square of a row, which the fused kernels of training do not: so long
+    rows are not tried. A token's operations grow linearly with the row, and two short ones tell how.
+    """
+    if tokens <= LONGEST_ROW:
+        return _counted(network, tokens)
+    short, long = (_counted(network, length) for length in (LONGEST_ROW // 2, LONGEST_ROW))
+    return short + (long - short) * (tokens - LONGEST_ROW // 2) / (LONGEST_ROW - LONGEST_ROW // 2)
+
+
+def _counted(network: Any, tokens: int) -> float:
+    """As `flops`, on one row."""
     row = torch.zeros((1, tokens), dtype=torch.int64, device=next(network.parameters()).device)
     mkldnn = torch.backends.mkldnn
     before = mkldnn.enabled
