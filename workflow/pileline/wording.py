@@ -72,6 +72,8 @@ def schema_message(error: Any, place: str) -> Iterator[str]:
             yield f"{place}: should be one of {error.validator_value}, found {shown(error.instance)}"
         case "exclusiveMinimum":
             yield f"{place}: should be above {error.validator_value}, found {shown(error.instance)}"
+        case "exclusiveMaximum":
+            yield f"{place}: should be below {error.validator_value}, found {shown(error.instance)}"
         case "minProperties" | "minItems":
             about = error.schema.get("description", "")
             yield f"{place}: needs at least one entry, found none" + (f" ({about})" if about else "")
