@@ -420,6 +420,12 @@ def test_a_sweep_is_a_table_and_a_chart_of_its_values(results: Results) -> None:
     assert "bits per byte by rate: lstm-rate-0.001 2." in block["charts"][0].svg
 
 
+def test_a_sweep_is_chosen_from_by_the_validation_split(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(results.stages["models/demo/bpe4k/lstm-rate-0.01"].metrics, "validation_loss", 0.1)
+    chosen = [each.model for each in representatives(results) if str(each.model).startswith("lstm")]
+    assert chosen == ["lstm-rate-0.01"], "though another's bits per byte on the test split are fewer"
+
+
 SEEDED = {"a-rate-0.1-seed-1": 2.0, "a-rate-0.1-seed-2": 2.1, "a-rate-0.1-seed-3": 2.3, "a-rate-0.2-seed-1": 1.9}
 SEEDED |= {"a-rate-0.2-seed-2": 2.8, "a-rate-0.2-seed-3": 2.7, "b": 2.2}
 

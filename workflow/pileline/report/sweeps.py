@@ -15,7 +15,7 @@ from typing import Any
 from pileline.report.read import Experiment, Results
 
 SEED = "seed"  # the setting whose values are no better or worse than one another
-SHOWN = " Of a sweep its best model, and of several seeds the middle one."
+SHOWN = " Of a sweep the model of the lowest validation loss, and of several seeds the middle one."
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,16 @@ def find_sweeps(results: Results) -> list[Sweep]:
 
 
 def score(results: Results, experiment: Experiment) -> tuple[float, float] | None:
-    """What models of one tokenizer are ordered by: bits per byte, after that the validation loss; None without both."""
+    """What models of one corpus and tokenizer are chosen by: validation loss, then bits per byte; None without both.
+
+    Bits per byte are of the test split: the least of many would be less for having been chosen by them.
+    """
     evaluation, model = results.get(f"evaluations/{experiment.name}"), results.get(f"models/{experiment.name}")
     bits = (evaluation.metrics.get("overall") or {}).get("bits_per_byte") if evaluation else None
     loss = model.metrics.get("validation_loss") if model else None
     if bits is None and loss is None:
         return None
-    return (float("inf") if bits is None else bits, float("inf") if loss is None else loss)
+    return (float("inf") if loss is None else loss, float("inf") if bits is None else bits)
 
 
 def representatives(results: Results) -> tuple[Experiment, ...]:
