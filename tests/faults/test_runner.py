@@ -135,7 +135,7 @@ def test_a_string_with_quotes_and_equals_signs_reaches_the_notebook_unchanged(tm
     write_notebook(tmp_path, WRITE_MANIFEST)
     done = run(tmp_path, {"size": awkward, "output": "results/tiny"})
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "results/tiny/manifest.json").read_text())["metrics"]["size"] == awkward
+    assert json.loads((tmp_path / "results/tiny/manifest.json").read_bytes())["metrics"]["size"] == awkward
 
 
 def test_a_terminated_stage_ends_its_kernel_and_tidies_up(tmp_path: Path) -> None:

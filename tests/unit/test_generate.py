@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from pileline import generate, manifest, models, tokenizer
 from pileline.models.sampling import Sampling, SamplingError
 
 CHANCES = np.array([0.1, 0.4, 0.1, 0.4])
+UTF8 = os.environ | {"PYTHONUTF8": "1"}  # whatever the locale
 DISTRIBUTIONS = st.lists(st.integers(0, 50), min_size=2, max_size=30).filter(any).map(lambda n: np.array(n) / sum(n))
 
 
@@ -158,12 +161,12 @@ def test_the_command_reads_standard_input_and_repeats_itself(folder):
         "--top-p",
         "0.9",
     ]
-    first, again = (  # with and without the line break that ends a file's last line
-        subprocess.run(command, input=prompt, capture_output=True, text=True, check=True) for prompt in ("grö", "grö\n")
-    )
-    assert first.stdout == again.stdout
-    assert first.stdout.startswith("grö")
-    assert len(first.stdout.encode()) == 4 + 40 + 1
+    prompts = ("grö", "grö\n")  # with and without the line break that ends a file's last line
+    done = [subprocess.run(command, input=text.encode(), stdout=PIPE, env=UTF8, check=True) for text in prompts]
+    first, again = (each.stdout for each in done)
+    assert first == again
+    assert first.decode().startswith("grö")
+    assert len(first) == 4 + 40 + 1
 
 
 def test_several_samples_are_those_of_the_seeds_that_follow(folder, capfd):
@@ -179,8 +182,8 @@ def test_several_samples_are_those_of_the_seeds_that_follow(folder, capfd):
 
 
 def test_a_reader_that_has_enough_ends_it_in_peace(folder):
-    command = [sys.executable, "-m", "pileline.generate", str(folder), "--prompt", "grö", "--tokens", "4000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    command = [sys.executable, "-m", "pileline.generate", str(folder), "--prompt", "ein", "--tokens", "4000"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=UTF8) as running:
         running.stdout.read(2)
         running.stdout.close()
         said = running.stderr.read().decode()

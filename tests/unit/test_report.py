@@ -145,7 +145,7 @@ def test_manifests_with_empty_metrics(root: Path, tmp_path: Path) -> None:
     part = tmp_path / "results"
     shutil.copytree(root, part)
     for path in part.rglob("manifest.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {}}))
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"metrics": {}}))
     assert_harmless(report.write_index(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path).read_text(encoding="utf-8"))
 
 
@@ -153,7 +153,7 @@ def test_a_notebook_cut_short_gets_a_page_that_says_so(root: Path, tmp_path: Pat
     part = tmp_path / "results"
     shutil.copytree(root, part)
     log = next((part / "logs/corpora/demo").glob("*.ipynb"))
-    log.write_text(log.read_text()[:200])
+    log.write_bytes(log.read_bytes()[:200])
     written = report.write_pages(collect(part, EXPERIMENTS, CONFIGURATION), tmp_path)
     page = next(path for path in written if path.name == "corpora--demo.html")
     assert "could not be shown" in page.read_text(encoding="utf-8")
