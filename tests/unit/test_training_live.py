@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,6 +111,29 @@ def test_validation_losses_skipped_steps_and_an_early_stop_are_told_as_they_happ
     (skipped,) = [line for line in lines if "skipped" in line]
     assert skipped["step"] == 3
     assert skipped["skipped"]["loss"] > 0 < skipped["skipped"]["gradient_norm"]
+
+
+def test_time_that_validations_take_is_not_the_speed_of_steps(tmp_path, monkeypatch):
+    """By a clock that goes on by 2 seconds a step and by 100 a validation."""
+    now, update = [0.0], loop.Run.update
+
+    def updated(run, batch, tokens):
+        now[0] += 2
+        return update(run, batch, tokens)
+
+    def validated(run, validation):
+        now[0] += 100
+        return 1.0
+
+    monkeypatch.setattr(live, "peak", lambda *_: 1e12)
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(loop.Run, "update", updated)
+    monkeypatch.setattr(loop.Run, "validate", validated)
+    plan, folder = derived.Settled(steps=12, validations=3, precision="float32"), folders(tmp_path)
+    outcome = loop.run(models.build(SMALL, V, END, 1), Memory(), Memory(), plan, 1, 1, *folder)
+    lines = [json.loads(line) for line in (folder[0] / "events/live.jsonl").read_text().splitlines()]
+    speeds = {line["tokens_per_second"] for line in lines if "tokens_per_second" in line}
+    assert speeds == {outcome.tokens_seen / 12 / 2}
 
 
 def test_known_gpus_have_their_makers_peak(monkeypatch):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -123,7 +124,7 @@ class Live:
         self._run, self._events = run, events
         self._begun = self._looked = time.monotonic()
         self._first, self._step, self._tokens = run.step, run.step, run.seen
-        self._warm = False
+        self._warm, self._elsewhere = False, 0.0
         if events is not None:
             self._progress = Progress(
                 "training", total=run.plan.steps, unit="steps", every=0.9 * EVERY, before=run.step
@@ -142,7 +143,7 @@ class Live:
 
     def _look(self, now: float, events: Events) -> None:
         run, (loss, norm) = self._run, self._run.last
-        speed = (run.seen - self._tokens) / max(now - self._looked, 1e-9)
+        speed = (run.seen - self._tokens) / max(now - self._looked - self._elsewhere, 1e-9)
         pace = (now - self._begun) / max(run.step - self._first, 1)
         measured = {"tokens_per_second": round(speed, 1), "mfu": round(speed * self._use, 4)}
         left = {"seconds_left": round(pace * (run.plan.steps - run.step), 1)}
@@ -153,7 +154,14 @@ class Live:
             run.step - self._step,
             f"loss {loss:.3f}, gradient {norm:.2f}, {readable(speed)} tokens/s, MFU {measured['mfu']:.0%}{skipped}",
         )
-        self._looked, self._step, self._tokens = now, run.step, run.seen
+        self._looked, self._step, self._tokens, self._elsewhere = now, run.step, run.seen, 0.0
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around what is no step, as a validation: the speed does not count it, the time left does."""
+        begun = time.monotonic()
+        yield
+        self._elsewhere += time.monotonic() - begun
 
     def validated(self, loss: float | None) -> None:
         """After a look at the validation split; where that ended the run, which weights are kept."""

@@ -10,9 +10,12 @@ the log back to where its checkpoint was and writes the same lines again.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .checkpoint import writing
 from .events import Events
@@ -52,6 +55,19 @@ class Log:
     def close(self) -> None:
         self.flush()
         self._file.close()
+
+
+def record(run: Any, validation_loss: float | None, factor: float) -> dict[str, Any]:
+    """A line of the log: what happened since the last one."""
+    return {
+        "step": run.step,
+        "tokens": run.seen,
+        "loss": float(np.mean(run.recent)) if run.recent else None,
+        "validation_loss": validation_loss if math.isfinite(validation_loss or 0.0) else None,
+        "rate": factor,
+        "gradient_norm": run.last[1],
+        "skipped": run.spikes.skipped,
+    }
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from .derived import Settled
 from .events import Events
 from .group import Group
 from .log import NAME as LOG_NAME
-from .log import Log, is_whole, read
+from .log import Log, is_whole, read, record
 from .outcome import Outcome
 from .settings import TrainingError
 from .spikes import Spikes
@@ -334,21 +334,22 @@ def _steps(
             watch.judged(run.spike)
             last = run.step == plan.steps
             validating = last or run.step % validate_every == 0
-            if validating or run.step % log_every == 0:
-                found = run.validate(validation) if validating else None
-                run.judge(found)
-                watch.validated(found)
-                if log is not None:
-                    log.write(record(run, found, factor))
-                run.recent = []
-                last = last or run.ended
-            if plan.samples and decode and run.step % sample_every == 0:
-                watch.sample(decode)
-            if last or saving:
-                begun = time.monotonic()
-                run.save(log)
-                saved = time.monotonic()
-                interval = max(checkpoint_seconds, (saved - begun) / SAVING_SHARE) if checkpoint_seconds else 0.0
+            with watch.aside():
+                if validating or run.step % log_every == 0:
+                    found = run.validate(validation) if validating else None
+                    run.judge(found)
+                    watch.validated(found)
+                    if log is not None:
+                        log.write(record(run, found, factor))
+                    run.recent = []
+                    last = last or run.ended
+                if plan.samples and decode and run.step % sample_every == 0:
+                    watch.sample(decode)
+                if last or saving:
+                    begun = time.monotonic()
+                    run.save(log)
+                    saved = time.monotonic()
+                    interval = max(checkpoint_seconds, (saved - begun) / SAVING_SHARE) if checkpoint_seconds else 0.0
             watch.step()
             if run.ended:
                 break
@@ -372,19 +373,6 @@ def take(run: Run, batch: Batch, tokens: float) -> float:
             run.loss(part, run.step_loss).backward()  # type: ignore[no-untyped-call]
 
     raise memory.advise(attempt, rows, run.plan.accumulate, batch[0].shape[1], run.model.device)
-
-
-def record(run: Run, validation_loss: float | None, factor: float) -> dict[str, Any]:
-    """A line of the log: what happened since the last one."""
-    return {
-        "step": run.step,
-        "tokens": run.seen,
-        "loss": float(np.mean(run.recent)) if run.recent else None,
-        "validation_loss": validation_loss if math.isfinite(validation_loss or 0.0) else None,
-        "rate": factor,
-        "gradient_norm": run.last[1],
-        "skipped": run.spikes.skipped,
-    }
 
 
 def predicted(batch: Batch) -> int:
