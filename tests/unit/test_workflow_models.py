@@ -112,11 +112,19 @@ def test_transformers_are_exported_unless_said_otherwise() -> None:
         check(raw)
 
 
-def test_the_model_that_takes_longest_is_trained_first() -> None:
+def test_what_the_longest_training_waits_for_starts_first() -> None:
     raw = copy.deepcopy(DEFAULT)
-    raw["models"]["own"] = {"kind": "my_models:Tiny", "width": "wide"}
     raw["models"]["day"] = raw["models"]["transformer"] | {"steps": None, "minutes": 1440}
+    raw["experiments"].append({"corpus": "demo", "tokenizer": "bpe2k", "model": "day"})
     line = Workflow(check(raw))
-    order = sorted(raw["models"], key=lambda name: line.train_priority(SimpleNamespace(model=name)))
-    assert {"ngram", "own"} == set(order[:2])
-    assert [name for name in order if name in ("lstm", "transformer", "day")] == ["lstm", "transformer", "day"]
+
+    def priority(**wildcards: str) -> int:
+        return line.priority(SimpleNamespace(**wildcards))
+
+    shards = {"corpus": "demo", "tokenizer": "bpe2k"}
+    models = [priority(**shards, model=name) for name in ("ngram", "lstm", "transformer", "day")]
+    assert models == sorted(set(models))
+    assert models[0] == 0, "it counts"
+    demo = {"corpus": "demo"}, {"recipe": "slimpajama", "source": "code"}, {"source": "code", "part": "1-of-1"}
+    assert {priority(**wildcards) for wildcards in (*demo, shards)} == {models[-1]}
+    assert priority(corpus="raw") == priority(recipe="none", source="code") == 0, "only counting waits for those"

@@ -19,7 +19,7 @@ import yaml
 
 from pileline import fingerprint, manifest, model_memory, parts
 from pileline import notebook as notebooks
-from pileline.checks import ConfigError
+from pileline.checks import ConfigError, Experiment
 from pileline.config import Config, check
 from pileline.files import matching_files
 from pileline.parts import Part
@@ -222,12 +222,25 @@ class Workflow:
         processes: int = self.config.part("models", wildcards.model).get("processes", 1)
         return processes * self.model_threads(wildcards)
 
-    def train_priority(self, wildcards: Any) -> int:
-        """How long training takes, roughly and as a power of two: what is long starts first, since all wait for it.
+    def priority(self, wildcards: Any) -> int:
+        """How long the longest training takes that waits for a job: that job starts first, and others meanwhile."""
+        waiting = {e.model for e in self.config.experiments if e.model and self._waits(e, wildcards)}
+        return max(map(self._length, waiting), default=0)
+
+    def _waits(self, experiment: Experiment, wildcards: Any) -> bool:
+        """Whether an experiment's training needs the job of these wildcards."""
+        corpus = self.config.part("corpora", experiment.corpus)
+        own = {**vars(experiment), "recipe": corpus["recipe"]}
+        if any(getattr(wildcards, name, own[name]) != own[name] for name in ("recipe", "corpus", "tokenizer", "model")):
+            return False
+        return getattr(wildcards, "source", None) in {None, *corpus["mix"], *self.config.guards(experiment.corpus)}
+
+    def _length(self, model: str) -> int:
+        """How long training takes, roughly and as a power of two.
 
         What the hidden matrices multiply; an epoch is taken for ten million tokens, a minute for one.
         """
-        settings = self.config.part("models", wildcards.model)
+        settings = self.config.part("models", model)
         width = settings.get("width", settings.get("hidden"))
         if not isinstance(width, int) or ":" in settings["kind"]:  # it counts, or is the user's own
             return 0

@@ -13,6 +13,7 @@ rule download_source:
     log:
         text="results/logs/raw/{source}/{part}/01_download.log",
         notebook="results/logs/raw/{source}/{part}/01_download.ipynb",
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: 1
@@ -39,6 +40,7 @@ rule clean_source:
     log:
         text="results/logs/clean/{recipe}/{source}/{part}/02_clean.log",
         notebook="results/logs/clean/{recipe}/{source}/{part}/02_clean.ipynb",
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: 1
@@ -66,6 +68,7 @@ rule deduplicate_corpus:
     log:
         text="results/logs/duplicates/{corpus}/03_deduplicate.log",
         notebook="results/logs/duplicates/{corpus}/03_deduplicate.ipynb",
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: 1
@@ -95,6 +98,7 @@ rule mix_corpus:
     log:
         text="results/logs/corpora/{corpus}/04_mix.log",
         notebook="results/logs/corpora/{corpus}/04_mix.ipynb",
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: 1

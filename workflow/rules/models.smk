@@ -15,7 +15,7 @@ rule train_model:
     log:
         text="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.log",
         notebook="results/logs/models/{corpus}/{tokenizer}/{model}/07_train.ipynb",
-    priority: line.train_priority
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: line.train_threads

@@ -14,6 +14,7 @@ rule train_tokenizer:
     log:
         text="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.log",
         notebook="results/logs/tokenizers/{corpus}/{tokenizer}/05_tokenizer.ipynb",
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: 1
@@ -41,6 +42,7 @@ rule write_shards:
     log:
         text="results/logs/shards/{corpus}/{tokenizer}/06_shards.log",
         notebook="results/logs/shards/{corpus}/{tokenizer}/06_shards.ipynb",
+    priority: line.priority
     conda:
         "../../envs/pileline.yaml"
     threads: 1
