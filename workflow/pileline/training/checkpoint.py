@@ -97,8 +97,11 @@ def clear(folder: Path) -> None:
 def alone(folder: Path) -> Iterator[None]:
     """Meanwhile, no other run writes in `folder`: two would mix their logs. Whatever ends this one lets go of it.
 
+    The folder is made if it is not there: it is of the runner's making, and missing where a notebook is run by hand.
+
     One that was killed may still be ending, or not know yet that whoever started it is gone, and is waited for.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     begun, place = time.monotonic(), os.open(folder, os.O_RDONLY)
     try:
         while not _locked(place):
