@@ -221,6 +221,19 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path
     assert same(weights(straight), weights(resumed))
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")], ids=["memory", "disk"])
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    checkpoint.save(tmp_path, "a", {"step": 1})
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "load", fail)
+        with pytest.raises(type(error)):
+            checkpoint.load(tmp_path, "a")
+    assert checkpoint.load(tmp_path, "a")["step"] == 1
+
+
 def test_a_full_disk_under_the_log_is_told(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -9,6 +9,7 @@ identity is not resumed.
 from __future__ import annotations
 
 import ast
+import errno
 import fcntl
 import hashlib
 import os
@@ -166,6 +167,9 @@ def _read(path: Path) -> dict[str, Any]:
             file.seek(0)
             state: Any = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
+            seeking = isinstance(error, OSError) and error.errno == errno.EINVAL  # to where a damaged list points
+            if isinstance(error, MemoryError | OSError) and not seeking:
+                raise  # not the file's fault, which is deleted if it is
             raise DamageError(_first_line(error)) from error
     if not isinstance(state, dict) or "identity" not in state:
         raise DamageError("it is no checkpoint of a run")
